@@ -1,0 +1,66 @@
+//! Far-memory transports: what stands behind a far-memory URI, as [`farmem::Link`]s.
+//!
+//! ```text
+//!   FarUri ──► LinkSet ──┬─► MemLink   a named mapping of this process, with a wire model if asked
+//!   (typed)    (slabs)   ├─► DaxLink   a byte-addressable file or device, copied by the processor
+//!                        └─► FileLink  O_DIRECT and io_uring, straight into and out of frames
+//! ```
+//!
+//! Knows pages, frames and bytes; knows neither who asks for a page nor why, and never retries: what fails
+//! lands with its error. Linux only. Time comes from the `now` that the caller passes;
+//! [`monotonic_now`] is the clock of a body, and the only one used where a link really waits.
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code)]
+mod arena;
+mod dax;
+mod ended;
+#[allow(unsafe_code)]
+mod file;
+#[allow(unsafe_code)]
+mod map;
+mod mem;
+mod set;
+mod uri;
+
+pub use arena::{Arena, Discarder};
+pub use dax::DaxLink;
+pub use file::FileLink;
+pub use mem::MemLink;
+pub use set::{LinkSet, LinkState, OpenError, SharedLink};
+pub use uri::{FarUri, UriError, Wire};
+
+use farmem::{Instant, PAGE_SIZE};
+use rustix::fs::{FlockOperation, flock};
+use std::io;
+use std::os::fd::AsFd;
+
+/// Now, on this process' `CLOCK_MONOTONIC`.
+#[inline]
+pub fn monotonic_now() -> Instant {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Instant(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
+}
+
+/// The whole pages of a far memory of this size.
+///
+/// # Errors
+/// `InvalidInput` if there are none, or more than a page number can name.
+fn whole_pages(size_bytes: u64) -> io::Result<u32> {
+    match u32::try_from(size_bytes / PAGE_SIZE as u64) {
+        Ok(0) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is smaller than a page; give a ?size=")),
+        Ok(pages) => Ok(pages),
+        Err(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is larger than 16 TiB; give a ?size=")),
+    }
+}
+
+/// Makes sure that no other link, of this process or another, uses the same file.
+///
+/// # Errors
+/// `WouldBlock` if one does.
+fn lock_alone(file: impl AsFd) -> io::Result<()> {
+    flock(file, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+        rustix::io::Errno::WOULDBLOCK => io::Error::new(io::ErrorKind::WouldBlock, "another server uses it already"),
+        other => other.into(),
+    })
+}
