@@ -51,7 +51,12 @@ impl Arena {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice aliases nothing.
         let raw = unsafe {
-            mmap_anonymous(std::ptr::null_mut(), len + HUGE_PAGE_SIZE, ProtFlags::READ | ProtFlags::WRITE, flags)?
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                len + HUGE_PAGE_SIZE,
+                ProtFlags::READ | ProtFlags::WRITE,
+                flags,
+            )?
         };
         let base = raw.wrapping_byte_add(raw.addr().next_multiple_of(HUGE_PAGE_SIZE) - raw.addr());
         // SAFETY: [base, base + len) lies in the mapping just made. A refusal (a kernel without

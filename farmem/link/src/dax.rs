@@ -15,7 +15,7 @@ use crate::map::SharedMap;
 use farmem::{Frame, Instant, Landed, Link, LinkError, PAGE_SIZE, Transfer, TransferKind};
 use rustix::fs::{FallocateFlags, fallocate, fstatfs};
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 
@@ -40,10 +40,16 @@ impl DaxLink {
     /// # Errors
     /// What the system answers; `InvalidInput` if the size is not given and cannot be found out.
     pub fn open(path: &Path, size_bytes: Option<u64>) -> io::Result<DaxLink> {
-        let file = OpenOptions::new().read(true).write(true).create(size_bytes.is_some()).truncate(false).open(path)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(size_bytes.is_some())
+            .truncate(false)
+            .open(path)?;
         let metadata = file.metadata()?;
-        let is_device = metadata.file_type().is_char_device();
-        let len = if is_device { device_len(&metadata) } else { Some(metadata.len()) };
+        let is_mapped_device = metadata.file_type().is_char_device();
+        let is_device = is_mapped_device || metadata.file_type().is_block_device();
+        let len = if is_mapped_device { device_len(&metadata) } else { Some(file.seek(SeekFrom::End(0))?) };
         let size_bytes = match (size_bytes, len) {
             (Some(wanted), Some(len)) if is_device && wanted > len => {
                 let why = format!("the device has only {len} bytes");
@@ -60,7 +66,7 @@ impl DaxLink {
             file.set_len(size_bytes)?;
         }
         crate::lock_alone(&file)?;
-        let must_map = is_device || fstatfs(&file)?.f_type as u64 == HUGETLBFS_MAGIC;
+        let must_map = is_mapped_device || fstatfs(&file)?.f_type as u64 == HUGETLBFS_MAGIC;
         let far = if must_map { Far::Mapped(SharedMap::new(file.into(), pages)?) } else { Far::File(file) };
         Ok(DaxLink { far, pages, ended: Ended::default() })
     }
@@ -171,7 +177,8 @@ mod tests {
         let mut landed = Vec::new();
         for page in 0..link.capacity_pages() {
             frames[0].0.fill(page as u8);
-            let write = Transfer { kind: TransferKind::WriteBack, page: PageNo(page), count: 1, frame: FrameNo(0) };
+            let write =
+                Transfer { kind: TransferKind::WriteBack, page: PageNo(page), count: 1, frame: FrameNo(0) };
             let read = Transfer { kind: TransferKind::FetchNeeded, frame: FrameNo(1), ..write };
             link.submit(&[write, read], &mut frames, Instant(0));
             link.poll_landed(&mut frames, Instant(0), &mut landed);

@@ -74,7 +74,8 @@ impl Slots {
     #[inline]
     fn clashes(&self, transfer: &Transfer) -> bool {
         let (first, count) = (transfer.page.0, transfer.count);
-        self.free.len() < DEPTH_MAX && self.runs.iter().fold(false, |any, &run| any | overlap(run, (first, count)))
+        self.free.len() < DEPTH_MAX
+            && self.runs.iter().fold(false, |any, &run| any | overlap(run, (first, count)))
     }
 
     /// Takes a free slot, of which there must be one.
@@ -242,7 +243,12 @@ impl FileLink {
         if kind == TransferKind::FetchNeeded { &mut self.needed } else { &mut self.rest }
     }
 
-    fn result_of(&self, transfer: Transfer, end: &cqueue::Entry, frames: &mut [Frame]) -> Result<(), LinkError> {
+    fn result_of(
+        &self,
+        transfer: Transfer,
+        end: &cqueue::Entry,
+        frames: &mut [Frame],
+    ) -> Result<(), LinkError> {
         let got = end.result();
         if got == PAGE_SIZE as i32 || (got == 0 && transfer.kind == TransferKind::Trim) {
             return Ok(());
@@ -435,7 +441,8 @@ mod tests {
         let mut link = FileLink::open(&dir.path().join("far"), Some(1 << 20)).expect("io_uring is there");
         let frames = frames(1);
         link.submit(&[transfer(TransferKind::FetchNeeded, 0, 0)], frames, Instant(0));
-        let mut fds = [rustix::event::PollFd::from_borrowed_fd(link.event_fd(), rustix::event::PollFlags::IN)];
+        let mut fds =
+            [rustix::event::PollFd::from_borrowed_fd(link.event_fd(), rustix::event::PollFlags::IN)];
         let limit = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
         assert_eq!(rustix::event::poll(&mut fds, Some(&limit)).expect("the event can be watched"), 1);
         let mut landed = Vec::new();
@@ -456,7 +463,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory can be made");
         let path = dir.path().join("far");
         let _link = FileLink::open(&path, Some(1 << 20)).expect("io_uring is there");
-        assert_eq!(FileLink::open(&path, None).err().map(|error| error.kind()), Some(io::ErrorKind::WouldBlock));
+        assert_eq!(
+            FileLink::open(&path, None).err().map(|error| error.kind()),
+            Some(io::ErrorKind::WouldBlock)
+        );
     }
 
     #[test]

@@ -60,7 +60,9 @@ fn whole_pages(size_bytes: u64) -> io::Result<u32> {
 /// `WouldBlock` if one does.
 fn lock_alone(file: impl AsFd) -> io::Result<()> {
     flock(file, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
-        rustix::io::Errno::WOULDBLOCK => io::Error::new(io::ErrorKind::WouldBlock, "another server uses it already"),
+        rustix::io::Errno::WOULDBLOCK => {
+            io::Error::new(io::ErrorKind::WouldBlock, "another server uses it already")
+        }
         other => other.into(),
     })
 }

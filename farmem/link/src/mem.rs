@@ -155,7 +155,12 @@ impl Link for MemLink {
         self.start_guesses(now, latency_ns);
         // Neighbouring trims are one hole; a hole is punched before anything else touches far memory.
         let mut hole = (0, 0);
-        for &transfer in batch {
+        for (index, &transfer) in batch.iter().enumerate() {
+            if let Some(next) = batch.get(index + 1)
+                && (self.wire.is_none() || next.kind == TransferKind::WriteBack)
+            {
+                self.far.expect(next.page.0 as usize);
+            }
             if transfer.kind == TransferKind::Trim {
                 let first = transfer.page.0;
                 if hole.0 + hole.1 == first {
@@ -187,6 +192,9 @@ impl Link for MemLink {
         let Some(wire) = self.wire else { return };
         self.start_guesses(now, wire.latency_ns);
         while let Some(transfer) = self.reads.pop_landed(now) {
+            if let Some((_, next)) = self.reads.flying.front() {
+                self.far.expect(next.page.0 as usize);
+            }
             self.far.read(transfer.page.0 as usize, &mut frames[transfer.frame.0 as usize]);
             landed.push(Landed { transfer, result: Ok(()) });
         }
@@ -262,7 +270,8 @@ mod tests {
         let (mut link, mut frames) = (modelled(), frames());
         let batch: Vec<_> = (0..50).map(|page| transfer(TransferKind::FetchNeeded, page)).collect();
         link.submit(&batch, &mut frames, Instant(1_000));
-        let wanted: Vec<_> = (0..50).map(|page| (1_000 + LATENCY_NS + PAGE_NS * (u64::from(page) + 1), page)).collect();
+        let wanted: Vec<_> =
+            (0..50).map(|page| (1_000 + LATENCY_NS + PAGE_NS * (u64::from(page) + 1), page)).collect();
         assert_eq!(landings(&mut link, &mut frames), wanted);
     }
 

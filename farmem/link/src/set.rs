@@ -134,7 +134,8 @@ impl Member {
             }
             if !self.slabs.is_empty() {
                 let PageNo(page) = end.transfer.page;
-                end.transfer.page = PageNo(self.slabs[(page / SLAB_PAGES) as usize] * SLAB_PAGES + page % SLAB_PAGES);
+                end.transfer.page =
+                    PageNo(self.slabs[(page / SLAB_PAGES) as usize] * SLAB_PAGES + page % SLAB_PAGES);
             }
         }
     }
@@ -153,12 +154,23 @@ impl LinkSet {
     /// One line that names the URI and what the system answered.
     pub fn open(uris: &[FarUri]) -> Result<LinkSet, OpenError> {
         if uris.is_empty() || uris.len() > LINKS_MAX {
-            return Err(OpenError(format!("far memory: 1 to {LINKS_MAX} URIs are wanted, not {}", uris.len())));
+            return Err(OpenError(format!(
+                "far memory: 1 to {LINKS_MAX} URIs are wanted, not {}",
+                uris.len()
+            )));
         }
         let open = |uri: &FarUri| {
             let door = Door::open(uri).map_err(|error| OpenError(format!("far memory '{uri}': {error}")))?;
             let uri = uri.clone();
-            Ok(Member { uri, door, slabs: Vec::new(), batch: Vec::new(), pages_read: 0, pages_written: 0, errors: 0 })
+            Ok(Member {
+                uri,
+                door,
+                slabs: Vec::new(),
+                batch: Vec::new(),
+                pages_read: 0,
+                pages_written: 0,
+                errors: 0,
+            })
         };
         let mut members = uris.iter().map(open).collect::<Result<Vec<Member>, OpenError>>()?;
         let homes = if members.len() > 1 { spread(&mut members)? } else { Vec::new() };
@@ -369,7 +381,10 @@ mod tests {
             let parsed: Vec<FarUri> = uris.iter().map(|uri| uri.parse().expect("it is a URI")).collect();
             LinkSet::open(&parsed).err().expect("it cannot be had").to_string()
         };
-        assert!(error(&["file:/nowhere/at/all?size=1gb"]).starts_with("far memory 'file:/nowhere/at/all?size=1gb': "));
+        assert!(
+            error(&["file:/nowhere/at/all?size=1gb"])
+                .starts_with("far memory 'file:/nowhere/at/all?size=1gb': ")
+        );
         assert!(error(&["dax:/proc/version"]).contains("dax:/proc/version"));
         assert!(error(&["mem:1mb", "mem:1gb"]).contains("mem:1mb"));
         assert!(error(&[]).contains("URIs are wanted"));
@@ -380,7 +395,8 @@ mod tests {
     fn a_link_counts_what_it_has_moved() {
         let mut set = open(&["mem:1mb"]);
         let mut frames = [Frame([1; 4096])];
-        let transfer = |kind, page| Transfer { kind, page: PageNo(page), count: 1, frame: farmem::FrameNo(0) };
+        let transfer =
+            |kind, page| Transfer { kind, page: PageNo(page), count: 1, frame: farmem::FrameNo(0) };
         let batch = [
             transfer(TransferKind::FetchNeeded, 1),
             transfer(TransferKind::WriteBack, 2),
@@ -389,8 +405,14 @@ mod tests {
         set.submit(&batch, &mut frames, Instant(5));
         assert_eq!((set.next_due(), set.describe()[0].in_flight), (Some(Instant(5)), 3));
         set.poll_landed(&mut frames, Instant(5), &mut Vec::new());
-        let state =
-            LinkState { uri: "mem:1mb".into(), state: "up", in_flight: 0, pages_read: 1, pages_written: 1, errors: 1 };
+        let state = LinkState {
+            uri: "mem:1mb".into(),
+            state: "up",
+            in_flight: 0,
+            pages_read: 1,
+            pages_written: 1,
+            errors: 1,
+        };
         assert_eq!(set.describe(), [state]);
     }
 }

@@ -116,7 +116,10 @@ fn parse_path(scheme: &str, path: &str, query: &str) -> Result<(PathBuf, Option<
     Ok((PathBuf::from(path), size_bytes))
 }
 
-fn for_each_parameter(query: &str, mut each: impl FnMut(&str, &str) -> Result<(), String>) -> Result<(), String> {
+fn for_each_parameter(
+    query: &str,
+    mut each: impl FnMut(&str, &str) -> Result<(), String>,
+) -> Result<(), String> {
     query.split('&').filter(|part| !part.is_empty()).try_for_each(|part| {
         let (name, value) = part.split_once('=').ok_or_else(|| format!("parameter '{part}' has no value"))?;
         each(name, value)
@@ -151,7 +154,9 @@ fn parse_size(text: &str) -> Result<u64, String> {
     let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit_bytes)).ok_or_else(bad)?;
     match bytes / PAGE_SIZE as u64 {
         0 => Err(format!("'{text}' is smaller than a page of {PAGE_SIZE} bytes")),
-        pages if pages > PAGES_MAX => Err(format!("'{text}' is more than can be addressed (just under 16tb)")),
+        pages if pages > PAGES_MAX => {
+            Err(format!("'{text}' is more than can be addressed (just under 16tb)"))
+        }
         _ => Ok(bytes),
     }
 }
@@ -214,7 +219,12 @@ impl fmt::Display for FarUri {
     }
 }
 
-fn write_path(f: &mut fmt::Formatter<'_>, scheme: &str, path: &std::path::Path, size: Option<u64>) -> fmt::Result {
+fn write_path(
+    f: &mut fmt::Formatter<'_>,
+    scheme: &str,
+    path: &std::path::Path,
+    size: Option<u64>,
+) -> fmt::Result {
     write!(f, "{scheme}:{}", path.display())?;
     size.map_or(Ok(()), |bytes| write!(f, "?size={}", Size(bytes)))
 }
