@@ -127,7 +127,8 @@ pub fn what_was_written_is_read_back(rig: &mut Rig<'_>) {
     pages.iter().enumerate().for_each(|(n, &page)| fill(&mut rig.frames[n], page, 1));
     let writes: Vec<_> = pages.iter().enumerate().map(|(n, &page)| write_back(page, n as u32)).collect();
     rig.do_all(&writes);
-    let reads: Vec<_> = pages.iter().enumerate().rev().map(|(n, &page)| needed(page, 256 + n as u32)).collect();
+    let reads: Vec<_> =
+        pages.iter().enumerate().rev().map(|(n, &page)| needed(page, 256 + n as u32)).collect();
     rig.do_all(&reads);
     for (n, &page) in pages.iter().enumerate() {
         assert!(holds(&rig.frames[n], page, 1), "writing page {page} changed its frame");
@@ -198,7 +199,12 @@ pub fn a_trim_never_lands_and_harms_no_neighbour(rig: &mut Rig<'_>) {
     rig.do_all(&writes);
     fill(&mut rig.frames[40], 12, 2);
     let run = Transfer { count: 10, ..transfer(TransferKind::Trim, 8, 0) };
-    rig.do_all(&[transfer(TransferKind::Trim, 6, 0), transfer(TransferKind::Trim, 7, 0), run, write_back(12, 40)]);
+    rig.do_all(&[
+        transfer(TransferKind::Trim, 6, 0),
+        transfer(TransferKind::Trim, 7, 0),
+        run,
+        write_back(12, 40),
+    ]);
     let reads: Vec<_> = (0..32).map(|n| needed(n, 100 + n)).collect();
     rig.do_all(&reads);
     for page in (0..6).chain(18..32) {
@@ -247,7 +253,8 @@ pub fn ten_thousand_random_transfers_agree_with_a_model(rig: &mut Rig<'_>) {
         for _ in 0..model.random.below(4) {
             rig.turn();
         }
-        let landed = if model.random.below(20) == 0 { rig.land_all() } else { std::mem::take(&mut rig.landed) };
+        let landed =
+            if model.random.below(20) == 0 { rig.land_all() } else { std::mem::take(&mut rig.landed) };
         landed.into_iter().for_each(|end| model.check(end, rig.frames));
     }
     rig.land_all().into_iter().for_each(|end| model.check(end, rig.frames));
@@ -298,7 +305,10 @@ impl Model {
         assert!(self.busy_pages.remove(&page), "page {page} landed twice");
         self.free_frames.push(frame.0);
         if let (Some(&version), true) = (self.versions.get(&page), kind != TransferKind::WriteBack) {
-            assert!(holds(&frames[frame.0 as usize], page, version), "page {page} is not of version {version}");
+            assert!(
+                holds(&frames[frame.0 as usize], page, version),
+                "page {page} is not of version {version}"
+            );
         }
     }
 }
