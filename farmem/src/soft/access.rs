@@ -1,0 +1,150 @@
+//! What execute does to pages: read, change, overwrite, drop.
+//!
+//! A held frame is never changed: a write to its page moves the page to a new frame, and the old one lives
+//! on as an orphan. A page that a link reads may be changed, and is dirty again when it lands.
+
+use super::SoftPager;
+use super::frames::{FAR_COPY, FrameMeta, FrameState, ORPHAN, REFERENCED};
+use super::table::{Checksum, Entry};
+use crate::page::{FrameNo, PageNo, PageRange};
+use crate::pager::PagerError;
+
+impl SoftPager {
+    /// The frame to read `page` from; `None` if it is untouched.
+    #[inline]
+    pub(super) fn readable(&mut self, page: PageNo) -> Result<Option<FrameNo>, PagerError> {
+        match self.table.get(page) {
+            Entry::Resident(frame) => Ok(Some(frame)),
+            Entry::Untouched => Ok(None),
+            Entry::Remote(_) | Entry::Fetching(_) => self.fault(page).map(Some),
+        }
+    }
+
+    /// The frame to change `page` in.
+    #[inline]
+    pub(super) fn writable(&mut self, page: PageNo) -> Result<FrameNo, PagerError> {
+        let frame = match self.table.get(page) {
+            Entry::Resident(frame) => frame,
+            Entry::Untouched => {
+                let frame = self.take_frame_now()?;
+                self.frames[frame.0 as usize].0.fill(0);
+                self.settle_in(page, frame, 0, 0);
+                return Ok(frame);
+            }
+            Entry::Remote(_) | Entry::Fetching(_) => self.fault(page)?,
+        };
+        if self.pool.meta(frame).holds > 0 {
+            return self.copy_on_write(page, frame);
+        }
+        self.pool.mark_dirty(frame);
+        Ok(frame)
+    }
+
+    /// The frame to write all of `page` into; what it held is gone.
+    pub(super) fn overwritable(&mut self, page: PageNo) -> Result<FrameNo, PagerError> {
+        let old = self.table.get(page);
+        if let Entry::Resident(frame) = old
+            && self.pool.meta(frame).holds == 0
+        {
+            self.pool.mark_dirty(frame);
+            return Ok(frame);
+        }
+        let frame = self.take_frame_now()?;
+        // Taking a frame may land transfers, so look again.
+        match self.table.get(page) {
+            Entry::Untouched => self.settle_in(page, frame, 0, 0),
+            Entry::Resident(old) => self.replace(page, old, frame),
+            Entry::Remote(_) | Entry::Fetching(_) => {
+                self.leave_far(page);
+                self.settle_in(page, frame, 0, FAR_COPY);
+            }
+        }
+        Ok(frame)
+    }
+
+    /// Moves `page` out of a held frame into a new one.
+    #[cold]
+    fn copy_on_write(&mut self, page: PageNo, held: FrameNo) -> Result<FrameNo, PagerError> {
+        let frame = self.take_frame_now()?;
+        let [from, to] = self
+            .frames
+            .get_disjoint_mut([held.0 as usize, frame.0 as usize])
+            .expect("a frame just taken is not the held one");
+        to.0.copy_from_slice(&from.0);
+        self.replace(page, held, frame);
+        Ok(frame)
+    }
+
+    /// Makes `frame` the page's dirty frame, with the pins of `old`, which is given up.
+    fn replace(&mut self, page: PageNo, old: FrameNo, frame: FrameNo) {
+        let FrameMeta { pins, flags, .. } = *self.pool.meta(old);
+        self.give_up(old);
+        self.settle_in(page, frame, pins, flags & FAR_COPY);
+    }
+
+    /// Makes a taken frame the dirty home of `page`.
+    fn settle_in(&mut self, page: PageNo, frame: FrameNo, pins: u16, flags: u8) {
+        self.pool.update(frame, |meta| {
+            meta.page = page;
+            meta.checksum = Checksum::NONE;
+            meta.pins = pins;
+            meta.flags |= flags | REFERENCED;
+        });
+        self.pool.set_dirty(frame);
+        self.table.set(page, Entry::Resident(frame));
+    }
+
+    /// Takes the page's frame away from it: free, or an orphan while a reply or a link still uses it.
+    fn give_up(&mut self, frame: FrameNo) {
+        let meta = self.pool.update(frame, |meta| {
+            meta.pins = 0;
+            meta.flags |= ORPHAN;
+            if meta.state == FrameState::Dirty {
+                meta.state = FrameState::Clean;
+            }
+            *meta
+        });
+        match meta.state {
+            FrameState::Cleaning => self.orphan_write_backs.push(meta.page),
+            FrameState::Fetching => {}
+            _ if meta.holds > 0 => {}
+            _ => self.pool.free(frame),
+        }
+    }
+
+    /// Ends a page's life in far memory or on its way from there; whoever waited for it needs no fetch.
+    fn leave_far(&mut self, page: PageNo) {
+        if let Entry::Fetching(frame) = self.table.get(page) {
+            self.give_up(frame);
+        }
+        self.table.set(page, Entry::Untouched);
+        self.waits.settle(page, Ok(()));
+        self.waits.take_failure(page);
+        self.counters.pages_dropped += 1;
+    }
+
+    pub(super) fn drop_range(&mut self, range: PageRange) {
+        let end = range.first.0 + range.count;
+        let mut next = range.first;
+        while let Some(page) = self.table.first_touched(PageRange { first: next, count: end - next.0 }) {
+            self.drop_page(page);
+            next = PageNo(page.0 + 1);
+        }
+    }
+
+    fn drop_page(&mut self, page: PageNo) {
+        let Entry::Resident(frame) = self.table.get(page) else {
+            self.leave_far(page);
+            self.queue_trim(page);
+            return;
+        };
+        let meta = *self.pool.meta(frame);
+        self.give_up(frame);
+        self.table.set(page, Entry::Untouched);
+        self.counters.pages_dropped += 1;
+        // While it is still being written back, its landing asks for the trim.
+        if meta.has(FAR_COPY) && meta.state != FrameState::Cleaning {
+            self.queue_trim(page);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Frames are made free here: eviction down to a reserve, cleaning ahead of need, a shrinking budget.
+//!
+//! Evicts clean, idle frames only, and no more than a batch a call; a write back is only ever asked for
+//! here and leaves through `poll_transfer`.
+
+use super::SoftPager;
+use super::frames::FrameState;
+use super::moves::WRITE_BACKS_IN_FLIGHT_MAX;
+use super::table::Entry;
+use crate::page::{FrameNo, PageNo, PageRange};
+
+/// Frames evicted a call: with some tens of ns each, a few microseconds.
+const EVICTIONS_A_CALL_MAX: u32 = 64;
+
+impl SoftPager {
+    /// Frames to keep free: 1/64 of the budget, at least 16, but never more than a quarter.
+    pub(super) fn reserve_goal(&self) -> u32 {
+        let budget = self.pool.budget();
+        (budget / 64).max(16).min(budget / 4)
+    }
+
+    /// One round of background work.
+    pub(super) fn keep_reserve(&mut self) {
+        let mut evictions_left = EVICTIONS_A_CALL_MAX;
+        let reserve = self.reserve_goal();
+        while evictions_left > 0
+            && (self.pool.over_budget() > 0 || self.pool.free_count() < reserve)
+            && let Some(frame) = self.pool.victim(true)
+        {
+            self.evict_frame(frame);
+            evictions_left -= 1;
+        }
+        self.plan_cleaning(reserve);
+        self.wake_fresh_waits();
+    }
+
+    /// Sets how many write backs are due.
+    ///
+    /// Nothing is cleaned while an eighth of the frames is free: without pressure it would move bytes for
+    /// nothing. Under pressure at most a quarter of the frames stays dirty.
+    fn plan_cleaning(&mut self, reserve: u32) {
+        let budget = self.pool.budget();
+        let free = self.pool.free_count();
+        let cleaning = self.write_backs_in_flight;
+        let too_dirty = if free < budget / 8 { self.pool.dirty().saturating_sub(budget / 4 + cleaning) } else { 0 };
+        // What landed for somebody who has not run is left alone, and counts for nothing.
+        let at_hand = free + self.pool.spare() + cleaning;
+        let wanted = reserve.max(self.waits.frames_wanted()) + self.pool.over_budget();
+        let short = wanted.saturating_sub(at_hand);
+        self.cleaning_goal = self.cleaning_goal.max(too_dirty.max(short).min(WRITE_BACKS_IN_FLIGHT_MAX));
+        if self.pool.dirty() == cleaning {
+            self.cleaning_goal = 0;
+        }
+    }
+
+    /// A free frame, by eviction if there is none.
+    pub(super) fn take_frame(&mut self) -> Option<FrameNo> {
+        while self.pool.free_count() == 0 {
+            if !self.evict_one() {
+                return None;
+            }
+        }
+        self.pool.take()
+    }
+
+    /// Gives up the coldest clean, idle frame.
+    pub(super) fn evict_one(&mut self) -> bool {
+        let Some(frame) = self.pool.victim(false) else { return false };
+        self.evict_frame(frame);
+        true
+    }
+
+    fn evict_frame(&mut self, frame: FrameNo) {
+        let meta = self.pool.meta(frame);
+        assert!(meta.is_evictable(), "only clean, idle frames are evicted");
+        self.table.set(meta.page, Entry::Remote(meta.checksum));
+        self.pool.free(frame);
+        self.counters.pages_evicted += 1;
+    }
+
+    pub(super) fn evict_range(&mut self, range: PageRange) -> u32 {
+        let end = range.first.0 + range.count;
+        let mut next = range.first;
+        let mut evicted = 0;
+        while let Some(page) = self.table.first_touched(PageRange { first: next, count: end - next.0 }) {
+            if let Entry::Resident(frame) = self.table.get(page) {
+                let meta = self.pool.meta(frame);
+                if meta.is_evictable() {
+                    self.evict_frame(frame);
+                    evicted += 1;
+                } else if meta.state == FrameState::Dirty && meta.pins == 0 {
+                    self.clean_first.push_back(frame);
+                }
+            }
+            next = PageNo(page.0 + 1);
+        }
+        evicted
+    }
+
+    pub(super) fn evict_everything(&mut self) -> u32 {
+        let mut evicted = 0;
+        while self.evict_one() {
+            evicted += 1;
+        }
+        self.cleaning_goal = self.pool.dirty() - self.write_backs_in_flight.min(self.pool.dirty());
+        evicted
+    }
+
+    /// Wakes the waits whose pages have landed and for which enough frames are free or can be freed.
+    pub(super) fn wake_fresh_waits(&mut self) {
+        if !self.waits.has_fresh_waits() {
+            return;
+        }
+        let SoftPager { pool, table, waits, reservation, .. } = self;
+        waits.wake_fresh(|wait| {
+            // What the wait itself will pin is not to be evicted for it.
+            let own = |page: &PageNo| table.resident(*page).is_some_and(|frame| pool.meta(frame).is_evictable());
+            let own = wait.want.pages().filter(own).count() as u32;
+            let others = reservation.as_ref().filter(|reservation| reservation.ticket != wait.ticket);
+            let floor = wait.fresh + others.map_or(0, |reservation| reservation.fresh);
+            pool.free_count() + pool.evictable() >= floor + own + pool.over_budget()
+        });
+    }
+}

@@ -1,0 +1,399 @@
+//! The frame table: what each frame holds, which are free, and which goes next.
+//!
+//! ```text
+//!            take            handle_landed          bytes_mut
+//! retired ◄► free ──► fetching ──► clean ◄────────────────► dirty ◄─► cleaning
+//!              ▲                     │ victim (CLOCK)          next_dirty (FIFO, second chance)
+//!              └─────────────────────┘
+//! ```
+//!
+//! Sixteen bytes a frame, for frames that have been used at least once. An *orphan* is a frame whose page
+//! has left it while a reply holds it or a link still moves it; it is free when both are over. Knows no
+//! page table: who takes a victim tells the page table itself.
+
+use super::table::Checksum;
+use crate::page::{FrameNo, PageNo};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+/// What a frame is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum FrameState {
+    /// Beyond the budget: holds nothing, and its memory may be given back.
+    Retired,
+    Free,
+    /// Belongs to a link until the page lands.
+    Fetching,
+    Clean,
+    Dirty,
+    /// A link reads it.
+    Cleaning,
+}
+
+/// Touched again since it landed: CLOCK gives it another round.
+pub(super) const REFERENCED: u8 = 1;
+/// Landed for a waiter that has not run yet: worth two rounds, and its first touch is no reference.
+pub(super) const AWAITED: u8 = 1 << 1;
+/// Changed while it was being written back.
+pub(super) const REDIRTY: u8 = 1 << 2;
+/// Has lost its page.
+pub(super) const ORPHAN: u8 = 1 << 3;
+/// Stands in the dirty queue.
+const QUEUED: u8 = 1 << 4;
+/// Changed again since it became dirty: the cleaner passes it over once.
+pub(super) const WRITTEN: u8 = 1 << 5;
+/// Far memory holds an (older or equal) copy of the page.
+pub(super) const FAR_COPY: u8 = 1 << 6;
+/// Fetched on a guess and not touched yet.
+pub(super) const GUESSED: u8 = 1 << 7;
+
+/// Frames passed over for one write back because they were written again: some 100 ns of looking.
+const SECOND_CHANCES_MAX: u32 = 64;
+
+/// One frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FrameMeta {
+    pub(super) page: PageNo,
+    /// Of the content in far memory; meaningless while the frame is dirty.
+    pub(super) checksum: Checksum,
+    /// Replies that read the frame.
+    pub(super) holds: u32,
+    /// Commands that need the page here.
+    pub(super) pins: u16,
+    pub(super) state: FrameState,
+    pub(super) flags: u8,
+}
+
+const _: () = assert!(size_of::<FrameMeta>() == 16);
+
+impl FrameMeta {
+    const FREE: FrameMeta = FrameMeta {
+        page: PageNo(0),
+        checksum: Checksum::NONE,
+        holds: 0,
+        pins: 0,
+        state: FrameState::Free,
+        flags: 0,
+    };
+
+    #[inline]
+    pub(super) fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    #[inline]
+    pub(super) fn is_busy(&self) -> bool {
+        self.pins != 0 || self.holds != 0
+    }
+
+    #[inline]
+    pub(super) fn is_evictable(&self) -> bool {
+        self.state == FrameState::Clean && !self.is_busy() && !self.has(ORPHAN)
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.is_evictable() && self.has(AWAITED)
+    }
+
+    fn is_dirty(&self) -> bool {
+        matches!(self.state, FrameState::Dirty | FrameState::Cleaning) && !self.has(ORPHAN)
+    }
+}
+
+/// All frames, their free list, the CLOCK hand and the queue of dirty frames.
+pub(super) struct FrameTable {
+    metas: Vec<FrameMeta>,
+    arena_frames: u32,
+    budget_frames: u32,
+    /// Last in, first out, so that memory that has been touched is used first.
+    free: Vec<FrameNo>,
+    retired: Vec<FrameNo>,
+    /// How many of `retired`, from its start, have been given out by `poll_discard`.
+    discarded: usize,
+    hand: usize,
+    dirty_queue: VecDeque<FrameNo>,
+    evictable: u32,
+    /// Of the evictable ones, those whose waiter has not run.
+    awaited: u32,
+    busy: u32,
+    held: u32,
+    dirty: u32,
+}
+
+impl FrameTable {
+    pub(super) fn new(arena_frames: u32, budget_frames: u32) -> FrameTable {
+        let mut table = FrameTable {
+            metas: Vec::new(),
+            arena_frames,
+            budget_frames: 0,
+            free: Vec::new(),
+            retired: Vec::new(),
+            discarded: 0,
+            hand: 0,
+            dirty_queue: VecDeque::new(),
+            evictable: 0,
+            awaited: 0,
+            busy: 0,
+            held: 0,
+            dirty: 0,
+        };
+        table.set_budget(budget_frames);
+        table
+    }
+
+    #[inline]
+    pub(super) fn meta(&self, frame: FrameNo) -> &FrameMeta {
+        &self.metas[frame.0 as usize]
+    }
+
+    /// Changes a frame and keeps the gauges true.
+    #[inline]
+    pub(super) fn update<R>(&mut self, frame: FrameNo, change: impl FnOnce(&mut FrameMeta) -> R) -> R {
+        let meta = &mut self.metas[frame.0 as usize];
+        let before = *meta;
+        let result = change(meta);
+        let after = *meta;
+        let moved = |gauge: u32, is: fn(&FrameMeta) -> bool| gauge + u32::from(is(&after)) - u32::from(is(&before));
+        self.evictable = moved(self.evictable, FrameMeta::is_evictable);
+        self.awaited = moved(self.awaited, FrameMeta::is_awaited);
+        self.busy = moved(self.busy, FrameMeta::is_busy);
+        self.dirty = moved(self.dirty, FrameMeta::is_dirty);
+        result
+    }
+
+    /// Pins a resident page's frame. Returns whether this was the first touch of a guess.
+    #[inline]
+    pub(super) fn pin(&mut self, frame: FrameNo) -> bool {
+        let meta = &mut self.metas[frame.0 as usize];
+        if !meta.is_busy() {
+            self.busy += 1;
+            self.awaited -= u32::from(meta.is_awaited());
+            self.evictable -= u32::from(meta.state == FrameState::Clean);
+        }
+        assert!(meta.pins != u16::MAX, "pins of {:?} were never released", meta.page);
+        meta.pins += 1;
+        if meta.flags & (AWAITED | GUESSED) == 0 {
+            meta.flags |= REFERENCED;
+            return false;
+        }
+        let guessed = meta.has(GUESSED);
+        meta.flags &= !(AWAITED | GUESSED);
+        guessed
+    }
+
+    /// Takes back one pin; none is left to take if the page was dropped and written anew meanwhile.
+    #[inline]
+    pub(super) fn unpin(&mut self, frame: FrameNo) {
+        let meta = &mut self.metas[frame.0 as usize];
+        if meta.pins == 0 {
+            return;
+        }
+        meta.pins -= 1;
+        if !meta.is_busy() {
+            self.busy -= 1;
+            self.evictable += u32::from(meta.state == FrameState::Clean && !meta.has(ORPHAN));
+        }
+    }
+
+    /// Adds a hold.
+    #[inline]
+    pub(super) fn hold(&mut self, frame: FrameNo) {
+        let holds = self.update(frame, |meta| {
+            meta.holds = meta.holds.checked_add(1).expect("2^32 replies fit no memory");
+            meta.holds
+        });
+        self.held += u32::from(holds == 1);
+    }
+
+    /// Takes back a hold. Returns whether the frame is an orphan that nobody uses any more.
+    #[inline]
+    pub(super) fn unhold(&mut self, frame: FrameNo) -> bool {
+        let meta = self.update(frame, |meta| {
+            meta.holds = meta.holds.checked_sub(1).expect("a hold is let go once");
+            *meta
+        });
+        self.held -= u32::from(meta.holds == 0);
+        meta.holds == 0 && meta.has(ORPHAN) && meta.state == FrameState::Clean
+    }
+
+    /// Notes that the frame's content is newer than far memory.
+    pub(super) fn mark_dirty(&mut self, frame: FrameNo) {
+        match self.meta(frame).state {
+            FrameState::Dirty => self.metas[frame.0 as usize].flags |= WRITTEN,
+            FrameState::Cleaning => self.metas[frame.0 as usize].flags |= REDIRTY,
+            _ => self.set_dirty(frame),
+        }
+    }
+
+    /// Makes the frame dirty, whatever it was, and queues it for the cleaner.
+    pub(super) fn set_dirty(&mut self, frame: FrameNo) {
+        let queued = self.update(frame, |meta| {
+            meta.state = FrameState::Dirty;
+            meta.flags &= !(REDIRTY | WRITTEN);
+            let queued = meta.has(QUEUED);
+            meta.flags |= QUEUED;
+            queued
+        });
+        if !queued {
+            self.dirty_queue.push_back(frame);
+        }
+    }
+
+    /// The next frame to write back: the one that has been dirty longest, but for those that are pinned,
+    /// were written again since (each is passed over once), or whose page `is_blocked`.
+    pub(super) fn next_dirty(&mut self, is_blocked: impl Fn(PageNo) -> bool) -> Option<FrameNo> {
+        let mut chances = SECOND_CHANCES_MAX;
+        for _ in 0..2 * self.dirty_queue.len() {
+            let frame = self.dirty_queue.pop_front()?;
+            let meta = &mut self.metas[frame.0 as usize];
+            if meta.state != FrameState::Dirty || meta.has(ORPHAN) {
+                meta.flags &= !QUEUED;
+                continue;
+            }
+            if meta.pins > 0 || is_blocked(meta.page) {
+                self.dirty_queue.push_back(frame);
+                continue;
+            }
+            if meta.has(WRITTEN) && chances > 0 {
+                chances -= 1;
+                meta.flags &= !WRITTEN;
+                self.dirty_queue.push_back(frame);
+                continue;
+            }
+            meta.flags &= !QUEUED;
+            return Some(frame);
+        }
+        None
+    }
+
+    /// Picks the clean, idle frame that CLOCK finds coldest, none that is awaited if those are to be spared.
+    /// The caller tells the page table and frees it.
+    pub(super) fn victim(&mut self, spare_awaited: bool) -> Option<FrameNo> {
+        if self.evictable == if spare_awaited { self.awaited } else { 0 } {
+            return None;
+        }
+        // An awaited frame turns referenced, then plain: at most three rounds until something gives.
+        for _ in 0..3 * self.metas.len() + 1 {
+            self.hand = if self.hand + 1 < self.metas.len() { self.hand + 1 } else { 0 };
+            let meta = &mut self.metas[self.hand];
+            if !meta.is_evictable() || (spare_awaited && meta.has(AWAITED)) {
+                continue;
+            }
+            if meta.has(AWAITED) {
+                self.awaited -= 1;
+                meta.flags = meta.flags & !AWAITED | REFERENCED;
+            } else if meta.has(REFERENCED) {
+                meta.flags &= !REFERENCED;
+            } else {
+                return Some(FrameNo(self.hand as u32));
+            }
+        }
+        unreachable!("{} frames are evictable and the hand met none", self.evictable);
+    }
+
+    /// Frames that can be taken without evicting anything.
+    #[inline]
+    pub(super) fn free_count(&self) -> u32 {
+        self.free.len() as u32 + self.budget_frames.saturating_sub(self.live())
+    }
+
+    /// Takes a free frame.
+    pub(super) fn take(&mut self) -> Option<FrameNo> {
+        if let Some(frame) = self.free.pop() {
+            return Some(frame);
+        }
+        if self.live() >= self.budget_frames {
+            return None;
+        }
+        if let Some(frame) = self.retired.pop() {
+            self.discarded = self.discarded.min(self.retired.len());
+            self.metas[frame.0 as usize].state = FrameState::Free;
+            return Some(frame);
+        }
+        let frame = FrameNo(self.metas.len() as u32);
+        self.metas.push(FrameMeta::FREE);
+        Some(frame)
+    }
+
+    /// Gives a frame back: to the free list, or out of the pager if there are more than the budget.
+    pub(super) fn free(&mut self, frame: FrameNo) {
+        let over_budget = self.live() > self.budget_frames;
+        self.update(frame, |meta| {
+            assert!(meta.state != FrameState::Free && meta.holds == 0, "{frame:?} was freed twice or while held");
+            let queued = meta.flags & QUEUED;
+            *meta = FrameMeta { flags: queued, ..FrameMeta::FREE };
+            if over_budget {
+                meta.state = FrameState::Retired;
+            }
+        });
+        if over_budget { self.retired.push(frame) } else { self.free.push(frame) }
+    }
+
+    pub(super) fn set_budget(&mut self, frames: u32) {
+        self.budget_frames = frames.min(self.arena_frames);
+        while self.live() > self.budget_frames {
+            let Some(frame) = self.free.pop() else { break };
+            self.metas[frame.0 as usize].state = FrameState::Retired;
+            self.retired.push(frame);
+        }
+        // Reserved, not touched: costs address space only, and never moves the table in the middle of work.
+        let missing = (self.budget_frames as usize).saturating_sub(self.metas.len());
+        self.metas.reserve_exact(missing);
+    }
+
+    /// The next retired frame that has not been given out since it retired.
+    pub(super) fn poll_discard(&mut self) -> Option<FrameNo> {
+        let frame = *self.retired.get(self.discarded)?;
+        self.discarded += 1;
+        Some(frame)
+    }
+
+    /// Frames in use or free, but not retired.
+    #[inline]
+    fn live(&self) -> u32 {
+        (self.metas.len() - self.retired.len()) as u32
+    }
+
+    /// Frames that must still be given up to be within the budget.
+    pub(super) fn over_budget(&self) -> u32 {
+        self.live().saturating_sub(self.budget_frames)
+    }
+
+    #[inline]
+    pub(super) fn budget(&self) -> u32 {
+        self.budget_frames
+    }
+
+    #[inline]
+    pub(super) fn evictable(&self) -> u32 {
+        self.evictable
+    }
+
+    /// Frames that are evictable and that nobody is about to use.
+    #[inline]
+    pub(super) fn spare(&self) -> u32 {
+        self.evictable - self.awaited
+    }
+
+    /// Frames that are pinned or held.
+    pub(super) fn busy(&self) -> u32 {
+        self.busy
+    }
+
+    /// Frames that are held.
+    #[inline]
+    pub(super) fn held(&self) -> u32 {
+        self.held
+    }
+
+    /// Frames that are dirty or being cleaned.
+    pub(super) fn dirty(&self) -> u32 {
+        self.dirty
+    }
+
+    /// Units: bytes.
+    pub(super) fn near_bytes(&self) -> usize {
+        self.metas.len() * size_of::<FrameMeta>()
+            + (self.free.capacity() + self.retired.capacity() + self.dirty_queue.capacity()) * size_of::<FrameNo>()
+    }
+}

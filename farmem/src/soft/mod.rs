@@ -1,0 +1,403 @@
+//! The soft pager: residency is looked up in a table of ours before a page is touched.
+//!
+//! ```text
+//!  acquire ─► table ─► all resident: pin ─► Ready
+//!                └──► waits ─► poll_transfer ─► link ─► handle_landed ─► poll_woken
+//!  bytes, bytes_mut ─► table ─► frame              (access.rs)
+//!  balance ─► dirty queue ─► poll_transfer(WriteBack); CLOCK victims ─► free list   (cleaner.rs)
+//!  none | sequential | guided, unplanned faults ─► door: submit, wait, landed       (door.rs)
+//! ```
+//!
+//! No kernel, no page table, no fault; frames are a plain pool. It never takes a frame that is pinned, held
+//! or in a link's hands, and never waits but for an unplanned touch or in a synchronous policy.
+
+mod access;
+mod cleaner;
+mod door;
+mod frames;
+mod moves;
+mod table;
+mod waits;
+
+use crate::link::{Landed, Link, Transfer};
+use crate::page::{FarAddr, Frame, FrameNo, Instant, PAGE_SIZE, PageNo, PageRange, PageSet};
+use crate::pager::{Acquired, PageState, Pager, PagerError, PagerStats, Prefetch, Ticket};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use door::Readahead;
+use frames::{FrameState, FrameTable};
+use table::{Entry, PageTable};
+use waits::Waits;
+
+/// What an untouched page reads as.
+static ZEROS: Frame = Frame([0; PAGE_SIZE]);
+
+/// Latencies kept until the body drains them; more are dropped.
+const LATENCIES_MAX: usize = 4096;
+
+/// Pages that stay pinned for a wait that has lost too often.
+struct Reservation {
+    ticket: Ticket,
+    /// Each is pinned once for it.
+    pages: Vec<PageNo>,
+    /// Free frames that nobody else's fetch may take.
+    fresh: u32,
+}
+
+/// The pager that checks residency in software.
+pub struct SoftPager {
+    frames: &'static mut [Frame],
+    table: PageTable,
+    pool: FrameTable,
+    waits: Waits,
+    reservation: Option<Reservation>,
+    policy: Prefetch,
+    door: Option<Box<dyn Link>>,
+    /// Scratch for what the door hands out.
+    landed: Vec<Landed>,
+    readahead: Readahead,
+    trims: VecDeque<PageRange>,
+    /// Dirty frames that somebody asked to have cleaned.
+    clean_first: VecDeque<FrameNo>,
+    /// Write backs that may still be started to reach the cleaner's goal.
+    cleaning_goal: u32,
+    /// Pages whose frame was orphaned in the middle of a write back: none of them may be written back
+    /// again before that has ended, lest the older content land last.
+    orphan_write_backs: Vec<PageNo>,
+    fetches_in_flight: u32,
+    write_backs_in_flight: u32,
+    /// After a failed write back none is started before this.
+    write_backs_not_before: Instant,
+    latencies_ns: Vec<u64>,
+    counters: PagerStats,
+    now: Instant,
+}
+
+impl SoftPager {
+    /// A pager over an arena of frames, of which at most `budget_frames` are ever touched at a time.
+    ///
+    /// `door` is a handle to the link that the body drives, for unplanned faults and the policies that
+    /// wait; without one those end as `Link(Down)` or `NoFrame`.
+    /// Bounds: `far_pages` is one more than the highest page number; the page table grows as it is used.
+    /// # Panics
+    /// If the arena has 2^30 frames or more.
+    pub fn new(
+        frames: &'static mut [Frame],
+        budget_frames: u32,
+        far_pages: u32,
+        policy: Prefetch,
+        door: Option<Box<dyn Link>>,
+    ) -> SoftPager {
+        assert!(frames.len() < 1 << 30, "a page table entry has 30 bits for a frame");
+        SoftPager {
+            pool: FrameTable::new(frames.len() as u32, budget_frames),
+            frames,
+            table: PageTable::new(far_pages),
+            waits: Waits::default(),
+            reservation: None,
+            policy,
+            door,
+            landed: Vec::new(),
+            readahead: Readahead::default(),
+            trims: VecDeque::new(),
+            clean_first: VecDeque::new(),
+            cleaning_goal: 0,
+            orphan_write_backs: Vec::new(),
+            fetches_in_flight: 0,
+            write_backs_in_flight: 0,
+            write_backs_not_before: Instant(0),
+            latencies_ns: Vec::new(),
+            counters: PagerStats::default(),
+            now: Instant(0),
+        }
+    }
+
+    /// Frames that one plan may ask for: the budget but for a sixteenth, which copies for held frames and
+    /// transfers need.
+    fn usable_frames(&self) -> u32 {
+        let budget = self.pool.budget();
+        budget.saturating_sub((budget / 16).clamp(1, 16))
+    }
+
+    /// Pins the resident pages of `want`.
+    #[inline]
+    fn pin_all(&mut self, want: &PageSet) {
+        for page in want.pages() {
+            if let Some(frame) = self.table.resident(page)
+                && self.pool.pin(frame)
+            {
+                self.readahead.hit();
+            }
+        }
+    }
+
+    #[inline]
+    fn unpin_all(&mut self, pages: impl Iterator<Item = PageNo>) {
+        for page in pages {
+            if let Some(frame) = self.table.resident(page) {
+                self.pool.unpin(frame);
+            }
+        }
+    }
+
+    /// Makes `fresh` frames free, besides those of somebody else's reservation, by evicting clean ones.
+    fn make_fresh(&mut self, fresh: u32) -> bool {
+        let floor = fresh + self.reservation.as_ref().map_or(0, |reservation| reservation.fresh);
+        if self.pool.free_count() + self.pool.evictable() < floor {
+            return false;
+        }
+        while self.pool.free_count() < floor {
+            // Frames beyond a shrunken budget are given up, not freed: they make nothing fresh.
+            if !self.evict_one() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Starts what is missing and names the wait.
+    #[cold]
+    fn wait_for(
+        &mut self,
+        want: &PageSet,
+        missing: u32,
+        fresh: u32,
+        reserve: bool,
+        now: Instant,
+    ) -> Result<Acquired, PagerError> {
+        for page in want.pages() {
+            if let Some(error) = self.waits.take_failure(page) {
+                return Err(error);
+            }
+        }
+        let ticket = self.waits.begin(missing, fresh, want);
+        let mut kept = Vec::new();
+        for page in want.pages() {
+            match self.table.get(page) {
+                Entry::Untouched => {}
+                Entry::Resident(frame) if reserve => {
+                    self.pool.pin(frame);
+                    kept.push(page);
+                }
+                Entry::Resident(_) => {}
+                Entry::Remote(_) | Entry::Fetching(_) => self.waits.need(page, ticket, reserve, now),
+            }
+        }
+        if reserve {
+            self.reservation = Some(Reservation { ticket, pages: kept, fresh });
+        }
+        Ok(Acquired::Waiting(ticket))
+    }
+
+    fn end_reservation(&mut self) {
+        if let Some(reservation) = self.reservation.take() {
+            self.unpin_all(reservation.pages.into_iter());
+        }
+    }
+
+    /// Pins what is here; `None` if something is missing or frames are short, and then nothing is pinned.
+    #[inline]
+    fn try_acquire(&mut self, want: &PageSet, missing: u32, fresh: u32) -> Option<Acquired> {
+        if missing != 0 {
+            return None;
+        }
+        self.pin_all(want);
+        if fresh != 0 && !self.make_fresh(fresh) {
+            self.unpin_all(want.pages());
+            return None;
+        }
+        Some(Acquired::Ready)
+    }
+}
+
+impl Pager for SoftPager {
+    fn acquire(&mut self, want: &PageSet, fresh: u32, reserve: bool, now: Instant) -> Result<Acquired, PagerError> {
+        self.now = now;
+        let (mut resident, mut missing) = (0, 0);
+        for page in want.pages() {
+            match self.table.get(page) {
+                Entry::Untouched => {}
+                Entry::Resident(_) => resident += 1,
+                Entry::Remote(_) | Entry::Fetching(_) => missing += 1,
+            }
+        }
+        if reserve {
+            self.end_reservation();
+        }
+        if resident + missing + fresh > self.usable_frames() {
+            return Err(PagerError::PlanTooLarge);
+        }
+        if let Some(ready) = self.try_acquire(want, missing, fresh) {
+            return Ok(ready);
+        }
+        match self.policy {
+            Prefetch::Ahead => self.wait_for(want, missing, fresh, reserve, now),
+            Prefetch::None | Prefetch::Sequential | Prefetch::Guided => self.acquire_waiting(want, fresh),
+        }
+    }
+
+    #[inline]
+    fn release(&mut self, want: &PageSet) {
+        self.unpin_all(want.pages());
+    }
+
+    fn cancel(&mut self, ticket: Ticket) {
+        self.waits.cancel(ticket);
+        if self.reservation.as_ref().is_some_and(|reservation| reservation.ticket == ticket) {
+            self.end_reservation();
+        }
+    }
+
+    fn prefetch(&mut self, guess: &PageSet, now: Instant) {
+        self.now = now;
+        if self.policy != Prefetch::Ahead {
+            return;
+        }
+        for page in guess.pages() {
+            if matches!(self.table.get(page), Entry::Remote(_)) && !self.waits.guess(page, now) {
+                return;
+            }
+        }
+    }
+
+    fn state(&self, page: PageNo) -> PageState {
+        match self.table.get(page) {
+            Entry::Untouched => PageState::Untouched,
+            Entry::Remote(_) => PageState::Remote,
+            Entry::Fetching(_) => PageState::Fetching,
+            Entry::Resident(frame) => match self.pool.meta(frame).state {
+                FrameState::Dirty => PageState::Dirty,
+                FrameState::Cleaning => PageState::Cleaning,
+                _ => PageState::Clean,
+            },
+        }
+    }
+
+    #[inline]
+    fn resident(&self, addr: FarAddr, len: usize) -> Option<&[u8]> {
+        let frame = self.table.resident(addr.page())?;
+        Some(&self.frames[frame.0 as usize].0[addr.offset()..addr.offset() + len])
+    }
+
+    #[inline]
+    fn bytes(&mut self, addr: FarAddr, len: usize) -> Result<&[u8], PagerError> {
+        let bytes = match self.readable(addr.page())? {
+            Some(frame) => &self.frames[frame.0 as usize].0,
+            None => &ZEROS.0,
+        };
+        Ok(&bytes[addr.offset()..addr.offset() + len])
+    }
+
+    #[inline]
+    fn bytes_mut(&mut self, addr: FarAddr, len: usize) -> Result<&mut [u8], PagerError> {
+        let frame = self.writable(addr.page())?;
+        Ok(&mut self.frames[frame.0 as usize].0[addr.offset()..addr.offset() + len])
+    }
+
+    fn page_overwrite(&mut self, page: PageNo) -> Result<&mut [u8], PagerError> {
+        let frame = self.overwritable(page)?;
+        Ok(&mut self.frames[frame.0 as usize].0)
+    }
+
+    fn drop_pages(&mut self, range: PageRange) {
+        self.drop_range(range);
+    }
+
+    #[inline]
+    fn hold(&mut self, page: PageNo) -> Option<FrameNo> {
+        match self.table.get(page) {
+            Entry::Resident(frame) => {
+                self.pool.hold(frame);
+                Some(frame)
+            }
+            Entry::Untouched => Some(FrameNo::ZERO),
+            Entry::Remote(_) | Entry::Fetching(_) => None,
+        }
+    }
+
+    #[inline]
+    fn unhold(&mut self, frame: FrameNo) {
+        if frame != FrameNo::ZERO && self.pool.unhold(frame) {
+            self.pool.free(frame);
+        }
+    }
+
+    #[inline]
+    fn held(&self, frame: FrameNo) -> &[u8] {
+        if frame == FrameNo::ZERO {
+            return &ZEROS.0;
+        }
+        debug_assert!(self.pool.meta(frame).holds > 0, "{frame:?} is not held");
+        &self.frames[frame.0 as usize].0
+    }
+
+    #[inline]
+    fn held_frames(&self) -> u32 {
+        self.pool.held()
+    }
+
+    fn poll_transfer(&mut self, now: Instant) -> Option<Transfer> {
+        self.now = now;
+        self.next_transfer()
+    }
+
+    fn handle_landed(&mut self, landed: Landed, now: Instant) {
+        self.now = now;
+        if let Some(since) = self.land(landed)
+            && self.latencies_ns.len() < LATENCIES_MAX
+        {
+            self.latencies_ns.push(now.0.saturating_sub(since.0));
+        }
+    }
+
+    #[inline]
+    fn poll_woken(&mut self) -> Option<Ticket> {
+        self.waits.poll_woken()
+    }
+
+    fn balance(&mut self, now: Instant) {
+        self.now = now;
+        self.keep_reserve();
+    }
+
+    fn set_budget(&mut self, frames: u32) {
+        self.pool.set_budget(frames);
+    }
+
+    fn poll_discard(&mut self) -> Option<FrameNo> {
+        self.pool.poll_discard()
+    }
+
+    fn evict(&mut self, range: PageRange) -> u32 {
+        self.evict_range(range)
+    }
+
+    fn evict_all(&mut self) -> u32 {
+        self.evict_everything()
+    }
+
+    fn frames(&mut self) -> &mut [Frame] {
+        self.frames
+    }
+
+    fn stats(&self) -> PagerStats {
+        let near_bytes = self.table.near_bytes() + self.pool.near_bytes() + self.waits.near_bytes();
+        PagerStats {
+            frames_total: u64::from(self.pool.budget()),
+            frames_free: u64::from(self.pool.free_count()),
+            frames_dirty: u64::from(self.pool.dirty()),
+            frames_pinned: u64::from(self.pool.busy()),
+            near_bytes: near_bytes as u64,
+            ..self.counters
+        }
+    }
+
+    fn reset_stats(&mut self) {
+        self.counters = PagerStats::default();
+    }
+
+    fn drain_fetch_latencies(&mut self, into: &mut Vec<u64>) {
+        into.append(&mut self.latencies_ns);
+    }
+}

@@ -1,0 +1,330 @@
+//! The directives: their names, values and limits, as in redis.conf.
+//!
+//! Refuses to read files and command lines: a body does, and hands each directive to [`Config::set`].
+
+use crate::glob;
+use crate::number;
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use farmem::Prefetch;
+
+/// What Redis calls `maxmemory-policy`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum MaxmemoryPolicy {
+    #[default]
+    NoEviction,
+    AllkeysLru,
+    AllkeysLfu,
+    AllkeysRandom,
+    VolatileLru,
+    VolatileLfu,
+    VolatileRandom,
+    VolatileTtl,
+}
+
+/// Names of the policies, as they are spelled.
+const POLICIES: [(&str, MaxmemoryPolicy); 8] = [
+    ("volatile-lru", MaxmemoryPolicy::VolatileLru),
+    ("volatile-lfu", MaxmemoryPolicy::VolatileLfu),
+    ("volatile-random", MaxmemoryPolicy::VolatileRandom),
+    ("volatile-ttl", MaxmemoryPolicy::VolatileTtl),
+    ("allkeys-lru", MaxmemoryPolicy::AllkeysLru),
+    ("allkeys-lfu", MaxmemoryPolicy::AllkeysLfu),
+    ("allkeys-random", MaxmemoryPolicy::AllkeysRandom),
+    ("noeviction", MaxmemoryPolicy::NoEviction),
+];
+
+/// Names of the prefetch policies.
+const PREFETCHES: [(&str, Prefetch); 4] = [
+    ("ahead", Prefetch::Ahead),
+    ("guided", Prefetch::Guided),
+    ("sequential", Prefetch::Sequential),
+    ("none", Prefetch::None),
+];
+
+/// What the store is told by its directives.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub port: u16,
+    pub bind: Vec<String>,
+    pub unixsocket: String,
+    pub tcp_backlog: u32,
+    /// Units: seconds; 0 is off.
+    pub tcp_keepalive: u64,
+    /// Units: seconds; 0 is off.
+    pub timeout: u64,
+    pub maxclients: usize,
+    pub protected_mode: bool,
+    pub requirepass: String,
+    /// The cap of everything that is near. Units: bytes.
+    pub local_memory: u64,
+    /// URIs, one a far memory.
+    pub far_memory: Vec<String>,
+    pub prefetch: Prefetch,
+    /// Cap of the data set, near and far. Units: bytes; 0 is none.
+    pub maxmemory: u64,
+    pub maxmemory_policy: MaxmemoryPolicy,
+    pub maxmemory_samples: u64,
+    pub lfu_log_factor: u32,
+    /// Units: minutes.
+    pub lfu_decay_time: u32,
+    pub proto_max_bulk_len: u64,
+    pub loglevel: String,
+    pub logfile: String,
+    pub hz: u64,
+    /// Directives of Redis that are accepted and remembered, and have no effect here.
+    pub inert: Vec<(&'static str, String)>,
+}
+
+/// Directives of Redis that clients and its test suite set and that mean nothing here, with their defaults.
+const INERT: &[(&str, &str)] = &[
+    ("save", ""),
+    ("appendonly", "no"),
+    ("appendfsync", "everysec"),
+    ("dir", "."),
+    ("dbfilename", "dump.rdb"),
+    ("daemonize", "no"),
+    ("databases", "16"),
+    ("list-max-listpack-size", "-2"),
+    ("list-max-ziplist-size", "-2"),
+    ("list-compress-depth", "0"),
+    ("lazyfree-lazy-expire", "no"),
+    ("lazyfree-lazy-eviction", "no"),
+    ("lazyfree-lazy-server-del", "no"),
+    ("lazyfree-lazy-user-del", "no"),
+    ("lazyfree-lazy-user-flush", "no"),
+    ("slowlog-log-slower-than", "10000"),
+    ("slowlog-max-len", "128"),
+    ("latency-monitor-threshold", "0"),
+    ("notify-keyspace-events", ""),
+    ("activedefrag", "no"),
+    ("active-expire-effort", "1"),
+    ("enable-debug-command", "local"),
+    ("tracking-table-max-keys", "1000000"),
+    ("maxmemory-clients", "0"),
+    ("repl-diskless-sync-delay", "0"),
+    ("set-proc-title", "yes"),
+    ("always-show-logo", "no"),
+];
+
+/// A directive that cannot be taken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ConfigError {
+    /// There is no directive of this name.
+    Unknown,
+    /// The value will not do; the text says why.
+    Bad(String),
+    /// It can be set at the start only.
+    StartOnly,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            port: 6379,
+            bind: alloc::vec!["127.0.0.1".to_owned(), "-::1".to_owned()],
+            unixsocket: String::new(),
+            tcp_backlog: 511,
+            tcp_keepalive: 300,
+            timeout: 0,
+            maxclients: 10_000,
+            protected_mode: true,
+            requirepass: String::new(),
+            local_memory: 256 << 20,
+            far_memory: Vec::new(),
+            prefetch: Prefetch::Ahead,
+            maxmemory: 0,
+            maxmemory_policy: MaxmemoryPolicy::NoEviction,
+            maxmemory_samples: 5,
+            lfu_log_factor: 10,
+            lfu_decay_time: 1,
+            proto_max_bulk_len: 512 << 20,
+            loglevel: "notice".to_owned(),
+            logfile: String::new(),
+            hz: 10,
+            inert: INERT.iter().map(|&(name, value)| (name, value.to_owned())).collect(),
+        }
+    }
+}
+
+/// Directives that cannot be changed while the server runs.
+const START_ONLY: &[&str] =
+    &["port", "bind", "unixsocket", "tcp-backlog", "far-memory", "prefetch", "daemonize", "databases", "logfile"];
+
+/// The least local memory: the least frames, and room for the index of a few thousand keys. Units: bytes.
+pub const LOCAL_MEMORY_MIN: u64 = 1 << 20;
+
+impl Config {
+    /// Takes one directive as it stands in a file or on the command line.
+    /// # Errors
+    /// `Unknown` or `Bad`, in words for whoever typed it.
+    pub fn set(&mut self, name: &str, words: &[&str]) -> Result<(), ConfigError> {
+        let name = name.to_ascii_lowercase();
+        let value = words.join(" ");
+        match name.as_str() {
+            "port" => self.port = bounded(&value, 0, 65_535)? as u16,
+            "bind" => self.bind = words.iter().map(|&word| word.to_owned()).collect(),
+            "unixsocket" => self.unixsocket = value,
+            "tcp-backlog" => self.tcp_backlog = bounded(&value, 0, i32::MAX as u64)? as u32,
+            "tcp-keepalive" => self.tcp_keepalive = bounded(&value, 0, i32::MAX as u64)?,
+            "timeout" => self.timeout = bounded(&value, 0, i32::MAX as u64)?,
+            "maxclients" => self.maxclients = bounded(&value, 1, u64::from(u32::MAX))? as usize,
+            "protected-mode" => self.protected_mode = yes_no(&value)?,
+            "requirepass" => self.requirepass = value,
+            "local-memory" => {
+                let bytes = memory(&value)?;
+                if bytes < LOCAL_MEMORY_MIN {
+                    return Err(ConfigError::Bad("must be at least 1mb".to_owned()));
+                }
+                self.local_memory = bytes;
+            }
+            "far-memory" => self.far_memory.push(value),
+            "prefetch" => self.prefetch = choice(&value, &PREFETCHES)?,
+            "maxmemory" => self.maxmemory = memory(&value)?,
+            "maxmemory-policy" => self.maxmemory_policy = choice(&value, &POLICIES)?,
+            "maxmemory-samples" => self.maxmemory_samples = bounded(&value, 1, 64)?,
+            "lfu-log-factor" => self.lfu_log_factor = bounded(&value, 0, i32::MAX as u64)? as u32,
+            "lfu-decay-time" => self.lfu_decay_time = bounded(&value, 0, i32::MAX as u64)? as u32,
+            "proto-max-bulk-len" => {
+                let bytes = memory(&value)?;
+                if !(1 << 20..=512 << 20).contains(&bytes) {
+                    return Err(ConfigError::Bad("argument must be between 1048576 and 536870912 inclusive".to_owned()));
+                }
+                self.proto_max_bulk_len = bytes;
+            }
+            "loglevel" => {
+                const LEVELS: [(&str, ()); 4] = [("debug", ()), ("verbose", ()), ("notice", ()), ("warning", ())];
+                choice(&value, &LEVELS)?;
+                self.loglevel = value.to_ascii_lowercase();
+            }
+            "logfile" => self.logfile = value,
+            "hz" => self.hz = bounded(&value, 1, 500)?,
+            _ => {
+                let inert = self.inert.iter_mut().find(|(known, _)| *known == name).ok_or(ConfigError::Unknown)?;
+                inert.1 = value;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one directive of `CONFIG SET`.
+    /// # Errors
+    /// As [`Config::set`], and `StartOnly`.
+    pub fn set_running(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
+        let name = name.to_ascii_lowercase();
+        if START_ONLY.contains(&name.as_str()) {
+            return Err(ConfigError::StartOnly);
+        }
+        self.set(&name, &[value])
+    }
+
+    /// The directives whose names match a glob pattern, with their values as they would be typed.
+    pub fn matching(&self, pattern: &[u8]) -> Vec<(String, String)> {
+        let mut all = self.all();
+        all.retain(|(name, _)| glob::matches(pattern, name.as_bytes(), glob::Case::Ignored));
+        all
+    }
+
+    /// Every directive with its value.
+    pub fn all(&self) -> Vec<(String, String)> {
+        let own: [(&str, String); 21] = [
+            ("port", self.port.to_string()),
+            ("bind", self.bind.join(" ")),
+            ("unixsocket", self.unixsocket.clone()),
+            ("tcp-backlog", self.tcp_backlog.to_string()),
+            ("tcp-keepalive", self.tcp_keepalive.to_string()),
+            ("timeout", self.timeout.to_string()),
+            ("maxclients", self.maxclients.to_string()),
+            ("protected-mode", spell_yes_no(self.protected_mode)),
+            ("requirepass", self.requirepass.clone()),
+            ("local-memory", self.local_memory.to_string()),
+            ("far-memory", self.far_memory.join(" ")),
+            ("prefetch", spell(self.prefetch, &PREFETCHES)),
+            ("maxmemory", self.maxmemory.to_string()),
+            ("maxmemory-policy", spell(self.maxmemory_policy, &POLICIES)),
+            ("maxmemory-samples", self.maxmemory_samples.to_string()),
+            ("lfu-log-factor", self.lfu_log_factor.to_string()),
+            ("lfu-decay-time", self.lfu_decay_time.to_string()),
+            ("proto-max-bulk-len", self.proto_max_bulk_len.to_string()),
+            ("loglevel", self.loglevel.clone()),
+            ("logfile", self.logfile.clone()),
+            ("hz", self.hz.to_string()),
+        ];
+        let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
+        own.chain(self.inert.iter().map(|(name, value)| ((*name).to_owned(), value.clone()))).collect()
+    }
+
+    /// The name of the prefetch policy.
+    pub fn prefetch_name(&self) -> String {
+        spell(self.prefetch, &PREFETCHES)
+    }
+
+    /// The name of the maxmemory policy.
+    pub fn maxmemory_policy_name(&self) -> String {
+        spell(self.maxmemory_policy, &POLICIES)
+    }
+}
+
+fn spell<T: PartialEq>(value: T, choices: &[(&str, T)]) -> String {
+    choices.iter().find(|(_, choice)| *choice == value).map_or_else(String::new, |(name, _)| (*name).to_owned())
+}
+
+fn spell_yes_no(value: bool) -> String {
+    if value { "yes" } else { "no" }.to_owned()
+}
+
+fn choice<T: Copy>(value: &str, choices: &[(&str, T)]) -> Result<T, ConfigError> {
+    let found = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(value));
+    found.map(|&(_, choice)| choice).ok_or_else(|| {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        ConfigError::Bad(format!("argument(s) must be one of the following: {}", names.join(", ")))
+    })
+}
+
+fn yes_no(value: &str) -> Result<bool, ConfigError> {
+    match value {
+        _ if value.eq_ignore_ascii_case("yes") => Ok(true),
+        _ if value.eq_ignore_ascii_case("no") => Ok(false),
+        _ => Err(ConfigError::Bad("argument must be 'yes' or 'no'".to_owned())),
+    }
+}
+
+fn bounded(value: &str, min: u64, max: u64) -> Result<u64, ConfigError> {
+    let number = number::parse_i64(value.as_bytes())
+        .ok_or_else(|| ConfigError::Bad("argument couldn't be parsed into an integer".to_owned()))?;
+    u64::try_from(number)
+        .ok()
+        .filter(|number| (min..=max).contains(number))
+        .ok_or_else(|| ConfigError::Bad(format!("argument must be between {min} and {max} inclusive")))
+}
+
+/// Redis' `memtoull`: 1k is 1000 bytes, 1kb is 1024.
+fn memory(value: &str) -> Result<u64, ConfigError> {
+    let digits = value.bytes().take_while(u8::is_ascii_digit).count();
+    let unit = match value[digits..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" => 1000,
+        "kb" => 1 << 10,
+        "m" => 1_000_000,
+        "mb" => 1 << 20,
+        "g" => 1_000_000_000,
+        "gb" => 1 << 30,
+        "t" => 1_000_000_000_000,
+        "tb" => 1u64 << 40,
+        _ => 0,
+    };
+    let number: Option<u64> = value[..digits].parse().ok();
+    number
+        .filter(|_| unit > 0)
+        .and_then(|number| number.checked_mul(unit))
+        .ok_or_else(|| ConfigError::Bad("argument must be a memory value".to_owned()))
+}
+
+impl MaxmemoryPolicy {
+    /// Whether keys are chosen by Redis' LFU counter.
+    pub fn is_lfu(self) -> bool {
+        matches!(self, MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu)
+    }
+}

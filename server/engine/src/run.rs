@@ -1,0 +1,498 @@
+//! One client's turn: parse, plan, acquire, execute, until its input ends or it has to wait.
+//!
+//! ```text
+//!   parse ──► plan ──► acquire ──Ready──► execute ──► next command
+//!               ▲         │ Waiting
+//!               │         ▼
+//!             woken ◄── parked      (nothing computed before the wait is used after it)
+//! ```
+//!
+//! Refuses to reorder: the command behind a parked one waits too. But its pages, and those of the next
+//! ones, are asked for in the same batch.
+
+use crate::args::Args;
+use crate::client::{Client, HeldCommand, ReplyMode};
+use crate::command::{self, CommandSpec};
+use crate::commands::{self, Context, Plan};
+use crate::engine::{Engine, Now, OUTPUT_READY_MAX};
+use crate::error::{CommandError, Failure, Outcome};
+use crate::reply::Reply;
+use crate::resp::decode::{Decoder, Limits, Parsed, Span};
+use crate::resp::encode;
+use crate::spool::{self, Fed, SPOOL_MIN, Spool};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use farmem::{Acquired, PAGE_SIZE, PagerError};
+
+/// After so many waits a command's pages are kept as they land, so that it gets its turn.
+pub const PLAN_ROUNDS_MAX: u32 = 4;
+
+/// Commands behind a parked one whose pages are asked for with it. 64 is a deep pipeline.
+const LOOKAHEAD_MAX: usize = 64;
+
+/// Input that is kept for a client that cannot run: one read of the body. Units: bytes.
+const INPUT_AHEAD_MAX: usize = 64 * 1024;
+
+/// Input of one command above which its further arguments of a page or more are spooled. Units: bytes.
+const INPUT_NEAR_MAX: usize = 1 << 20;
+
+/// Spooled arguments that a command without use for far pages gets as near bytes. Units: bytes.
+const NEAR_ARGUMENTS_MAX: usize = 64 << 20;
+
+/// What became of one command.
+enum Step {
+    Done,
+    Parked,
+}
+
+impl Engine {
+    /// Whether the client's next command may run.
+    #[inline]
+    pub(crate) fn may_run(&self, client: &Client) -> bool {
+        client.parked.is_none()
+            && !client.closing
+            && !client.killed
+            && client
+                .output
+                .as_ref()
+                .is_none_or(|output| output.ready_bytes() < OUTPUT_READY_MAX && !output.has_stream())
+    }
+
+    /// Whether more input is of use: the client may run, or has not sent much ahead.
+    pub(crate) fn may_read(&self, client: &Client) -> bool {
+        !client.closing && !client.killed && (self.may_run(client) || client.input.len() < INPUT_AHEAD_MAX)
+    }
+
+    fn limits(&self, client: &Client) -> Limits {
+        let crowded = client.input.len() > INPUT_NEAR_MAX;
+        Limits {
+            bulk_len_max: self.server.config.proto_max_bulk_len,
+            spool_min: if crowded { PAGE_SIZE as u64 } else { SPOOL_MIN as u64 },
+            authenticated: client.authenticated,
+        }
+    }
+
+    /// Bytes have arrived for a client that is taken out.
+    pub(crate) fn accept(&mut self, client: &mut Client, bytes: &[u8], now: Now) {
+        let mut rest = bytes;
+        if client.parked.is_none()
+            && let Some(spool) = &client.spool
+            && client.input.len() == spool.data_start
+        {
+            let taken = self.feed(client, bytes, now);
+            rest = &bytes[taken..];
+        }
+        if client.input.is_empty() && client.spool.is_none() {
+            let used = self.run(client, rest, now);
+            client.input.extend_from_slice(&rest[used..]);
+            if client.spool.is_none() {
+                return;
+            }
+        } else {
+            client.input.extend_from_slice(rest);
+        }
+        self.run_input(client, now);
+    }
+
+    /// Runs what waits in the client's own input.
+    pub(crate) fn run_input(&mut self, client: &mut Client, now: Now) {
+        loop {
+            if client.parked.is_none()
+                && let Some(spool) = &client.spool
+            {
+                let start = spool.data_start;
+                let mut input = core::mem::take(&mut client.input);
+                let taken = self.feed(client, &input[start..], now);
+                input.drain(start..start + taken);
+                client.input = input;
+            }
+            if client.spool.is_some() || client.parked.is_some() {
+                return;
+            }
+            let mut input = core::mem::take(&mut client.input);
+            let used = self.run(client, &input, now);
+            if used < input.len() {
+                input.drain(..used);
+            } else if input.capacity() <= INPUT_KEPT_MAX {
+                input.clear();
+            } else {
+                input = Vec::new();
+            }
+            client.input = input;
+            if client.spool.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Moves bytes into the client's spool; returns how many. Ends the spool when all of it is there.
+    fn feed(&mut self, client: &mut Client, bytes: &[u8], now: Now) -> usize {
+        let Some(mut spool) = client.spool.take() else { return 0 };
+        let taken = match spool.feed(&mut self.keys.far, bytes, now) {
+            Ok(Fed::Taken(taken)) => taken,
+            Ok(Fed::Waiting(ticket)) => {
+                client.parked = Some(ticket);
+                self.waiting.insert(ticket, client.id);
+                0
+            }
+            Err(failure) => {
+                self.refuse_spool(client, &failure);
+                spool.abandon(&mut self.keys.far);
+                return bytes.len();
+            }
+        };
+        if spool.missing() == 0 {
+            client.spooled.push(spool.finish());
+        } else {
+            client.spool = Some(spool);
+        }
+        taken
+    }
+
+    /// A large argument has no place: the rest of it cannot be told from commands, so the client goes.
+    fn refuse_spool(&mut self, client: &mut Client, failure: &Failure) {
+        let output = client.output.get_or_insert_with(|| self.scratch.outputs.pop().unwrap_or_default());
+        encode::error(output.near(), failure.text().as_bytes());
+        self.server.stats.error_replies += 1;
+        client.closing = true;
+    }
+
+    /// Runs commands from the front of `buffer`; returns how many bytes they took.
+    pub(crate) fn run(&mut self, client: &mut Client, buffer: &[u8], now: Now) -> usize {
+        let mut at = 0;
+        let mut spans = core::mem::take(&mut self.scratch.spans);
+        let limits = self.limits(client);
+        while at < buffer.len() && self.may_run(client) {
+            if let Some(held) = client.held_command.take() {
+                spans.clear();
+                spans.extend_from_slice(&held.spans);
+                if let Step::Parked = self.command(client, &buffer[at..at + held.len], &mut spans, now) {
+                    break;
+                }
+                at += held.len;
+                continue;
+            }
+            // GET 1/8: the request is parsed where it lies: the arguments are spans of the bytes read.
+            let parsed = client.decoder.parse(&buffer[at..], &mut spans, &limits);
+            let (consumed, step) = match parsed {
+                Ok(Parsed::Complete { consumed }) => {
+                    (consumed, self.command(client, &buffer[at..at + consumed], &mut spans, now))
+                }
+                Ok(Parsed::Unquoted { consumed }) => {
+                    let unquoted = client.decoder.take_unquoted();
+                    (consumed, self.command(client, &unquoted, &mut spans, now))
+                }
+                Ok(Parsed::Empty { consumed }) => (consumed, Step::Done),
+                Ok(Parsed::Incomplete { .. }) => break,
+                Ok(Parsed::BigBulk { arg, len, data_start, .. }) => {
+                    self.begin_spool(client, arg, len as usize, data_start);
+                    break;
+                }
+                Err(error) => {
+                    let output = client.output.get_or_insert_with(|| self.scratch.outputs.pop().unwrap_or_default());
+                    error.encode(output.near());
+                    client.closing = true;
+                    at = buffer.len();
+                    break;
+                }
+            };
+            if let Step::Parked = step {
+                self.look_ahead(client, &buffer[at + consumed..], &mut spans, now);
+                break;
+            }
+            at += consumed;
+        }
+        self.scratch.spans = spans;
+        at
+    }
+
+    /// A large argument begins: it goes to far pages from here on.
+    fn begin_spool(&mut self, client: &mut Client, arg: usize, len: usize, data_start: usize) {
+        match Spool::begin(&mut self.keys.far, arg, len, data_start) {
+            Ok(spool) => {
+                client.decoder.spooled();
+                client.spool = Some(Box::new(spool));
+            }
+            Err(failure) => self.refuse_spool(client, &failure),
+        }
+    }
+
+    /// Runs one command whose large arguments, if it has any, are dealt with.
+    fn command(&mut self, client: &mut Client, buffer: &[u8], spans: &mut Vec<Span>, now: Now) -> Step {
+        if client.spooled.is_empty() {
+            return self.dispatch(client, &Args::new(buffer, spans, &[]), now);
+        }
+        let spooled = core::mem::take(&mut client.spooled);
+        let takes_far = command::lookup(spans[0].of(buffer)).is_some_and(|spec| commands::takes_spooled(spec.id));
+        let step = if takes_far {
+            self.dispatch(client, &Args::new(buffer, spans, &spooled), now)
+        } else {
+            match self.near_arguments(buffer, spans, &spooled) {
+                Ok((near, near_spans)) => self.dispatch(client, &Args::new(&near, &near_spans, &[]), now),
+                Err(failure) => {
+                    self.fail(client, &failure);
+                    Step::Done
+                }
+            }
+        };
+        match step {
+            Step::Parked => {
+                // It cannot be parsed again after the wait: some of its bytes are elsewhere.
+                client.spooled = spooled;
+                client.held_command = Some(Box::new(HeldCommand { spans: spans.clone(), len: buffer.len() }));
+            }
+            Step::Done => {
+                for argument in spooled {
+                    spool::drop_spooled(&mut self.keys.far, argument);
+                }
+            }
+        }
+        step
+    }
+
+    /// Copies all arguments, spooled ones too, to near memory.
+    fn near_arguments(
+        &mut self,
+        buffer: &[u8],
+        spans: &[Span],
+        spooled: &[crate::args::Spooled],
+    ) -> Outcome<(Vec<u8>, Vec<Span>)> {
+        let total: usize = spooled.iter().map(|argument| argument.len).sum();
+        if total > NEAR_ARGUMENTS_MAX {
+            return Err(CommandError::Text("ERR argument too large for this command").into());
+        }
+        let mut near = Vec::with_capacity(buffer.len() + total);
+        let mut near_spans = Vec::with_capacity(spans.len());
+        for (index, span) in spans.iter().enumerate() {
+            let start = near.len();
+            match spooled.iter().find(|argument| argument.index == index) {
+                Some(argument) => self.keys.far.copy_out(argument.addr, argument.len, &mut near)?,
+                None => near.extend_from_slice(span.of(buffer)),
+            }
+            near_spans.push(Span { start: start as u32, len: (near.len() - start) as u32 });
+        }
+        Ok((near, near_spans))
+    }
+
+    /// Looks a command up, checks what can be checked without its pages, plans, acquires, executes.
+    fn dispatch(&mut self, client: &mut Client, args: &Args, now: Now) -> Step {
+        // GET 2/8: the command table knows the command's arity, flags and handler.
+        let Some(spec) = command::lookup(args.get(0)) else {
+            self.fail(client, &Failure::Client(command::unknown_command(args)));
+            return Step::Done;
+        };
+        let spec = match self.admit(client, spec, args) {
+            Ok(spec) => spec,
+            Err(error) => {
+                self.fail(client, &Failure::Client(error));
+                return Step::Done;
+            }
+        };
+        let handler = commands::handler(spec.id);
+        let mut pages = core::mem::take(&mut self.scratch.plan);
+        pages.clear();
+        // GET 3/8: the plan names the pages, from near memory alone: the key's page and the value's.
+        let mut plan = Plan { keys: &mut self.keys, db: client.db, now, pages: &mut pages, fresh: 0 };
+        (handler.plan)(&mut plan, args);
+        let fresh = plan.fresh;
+        pages.normalise();
+        let step = self.acquire_and_execute(client, spec, handler, args, &pages, fresh, now);
+        self.scratch.plan = pages;
+        step
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one caller; a struct would only rename them")]
+    #[inline]
+    fn acquire_and_execute(
+        &mut self,
+        client: &mut Client,
+        spec: &'static CommandSpec,
+        handler: commands::Handler,
+        args: &Args,
+        pages: &farmem::PageSet,
+        fresh: u32,
+        now: Now,
+    ) -> Step {
+        if !pages.is_empty() || fresh > 0 {
+            // GET 4/8: acquire pins the pages if all are here; else it asks for the missing ones and parks.
+            let reserve = client.plan_rounds >= PLAN_ROUNDS_MAX && self.may_reserve(client);
+            match self.keys.far.pager.acquire(pages, fresh, reserve, now.monotonic) {
+                Ok(Acquired::Ready) => {}
+                Ok(Acquired::Waiting(ticket)) => {
+                    self.park(client, ticket);
+                    return Step::Parked;
+                }
+                // Larger than local memory: execute reads it piece by piece.
+                Err(PagerError::PlanTooLarge) => {
+                    self.execute(client, spec, handler, args, now);
+                    return Step::Done;
+                }
+                Err(error) => {
+                    self.settle(client);
+                    self.fail(client, &Failure::World(error));
+                    return Step::Done;
+                }
+            }
+        }
+        self.execute(client, spec, handler, args, now);
+        self.keys.far.pager.release(pages);
+        Step::Done
+    }
+
+    /// Makes the client wait. Its command stays in its input and is planned again afterwards.
+    fn park(&mut self, client: &mut Client, ticket: farmem::Ticket) {
+        if client.plan_rounds == 0 {
+            self.server.stats.command_misses += 1;
+        }
+        self.server.stats.parks_total += 1;
+        self.server.stats.fetch_rounds += 1;
+        client.plan_rounds += 1;
+        client.parked = Some(ticket);
+        self.waiting.insert(ticket, client.id);
+    }
+
+    /// Whether this client may be the one whose pages are kept as they land.
+    fn may_reserve(&mut self, client: &Client) -> bool {
+        if self.reserving.is_none() {
+            self.reserving = Some(client.id);
+        }
+        self.reserving == Some(client.id)
+    }
+
+    /// The client's command has its pages, or never will.
+    #[inline]
+    fn settle(&mut self, client: &mut Client) {
+        if client.plan_rounds > 0 {
+            client.plan_rounds = 0;
+            if self.reserving == Some(client.id) {
+                self.reserving = None;
+            }
+        } else {
+            self.server.stats.command_hits += 1;
+        }
+    }
+
+    #[inline]
+    fn execute(
+        &mut self,
+        client: &mut Client,
+        spec: &'static CommandSpec,
+        handler: commands::Handler,
+        args: &Args,
+        now: Now,
+    ) {
+        self.settle(client);
+        self.server.stats.commands_processed += 1;
+        client.last_command = spec.full_name;
+        let mut output = client.output.take().unwrap_or_else(|| self.scratch.outputs.pop().unwrap_or_default());
+        let silent = client.reply_mode != ReplyMode::On;
+        let mark = output.mark();
+        let resp3 = client.resp3;
+        let mut context = Context {
+            keys: &mut self.keys,
+            client,
+            clients: &mut self.clients,
+            server: &mut self.server,
+            reply: Reply { output: &mut output, resp3 },
+            now,
+        };
+        // GET 5/8: execute runs with its pages pinned: no miss, no wait, nobody in between.
+        if let Err(failure) = (handler.execute)(&mut context, args) {
+            // What it has answered before it failed is taken back.
+            self.abandon(&mut output.cut(mark));
+            encode::error(output.near(), failure.text().as_bytes());
+            self.server.stats.error_replies += 1;
+        }
+        if silent || client.reply_mode != ReplyMode::On {
+            self.silence(client, &mut output, mark);
+        }
+        self.reclaim_ready(client);
+        if output.is_empty() {
+            self.scratch.outputs.push(output);
+        } else {
+            client.output = Some(output);
+        }
+    }
+
+    /// `CLIENT REPLY`: takes back what the command has answered.
+    #[cold]
+    fn silence(&mut self, client: &mut Client, output: &mut crate::reply::Output, mark: crate::reply::Mark) {
+        let mut cut = output.cut(mark);
+        self.abandon(&mut cut);
+        client.reply_mode = match client.reply_mode {
+            ReplyMode::SkipNext => ReplyMode::Skip,
+            ReplyMode::Skip => ReplyMode::On,
+            mode => mode,
+        };
+    }
+
+    /// Clients that a command has ended (`CLIENT KILL`) are told to the body.
+    #[inline]
+    fn reclaim_ready(&mut self, client: &Client) {
+        if self.server.killed.is_empty() {
+            return;
+        }
+        for id in self.server.killed.drain(..) {
+            if id != client.id {
+                self.ready.push_back(id);
+            }
+        }
+    }
+
+    /// Answers an error.
+    fn fail(&mut self, client: &mut Client, failure: &Failure) {
+        self.server.stats.error_replies += 1;
+        if client.reply_mode == ReplyMode::On {
+            let output = client.output.get_or_insert_with(|| self.scratch.outputs.pop().unwrap_or_default());
+            encode::error(output.near(), failure.text().as_bytes());
+        }
+    }
+
+    /// Checks that need no key: arity, authentication, memory. Source: `processCommand` of Redis 7.0.
+    #[inline]
+    fn admit(
+        &mut self,
+        client: &mut Client,
+        spec: &'static CommandSpec,
+        args: &Args,
+    ) -> Result<&'static CommandSpec, CommandError> {
+        let spec = spec.resolve(args)?;
+        spec.check_arity(args.len())?;
+        if !client.authenticated && !spec.allowed_unauthenticated() {
+            return Err(CommandError::Text("NOAUTH Authentication required."));
+        }
+        if spec.denied_when_full() {
+            self.keys.make_room(&mut self.server)?;
+        }
+        Ok(spec)
+    }
+
+    /// Asks for the pages of the commands behind a parked one, in the same batch.
+    fn look_ahead(&mut self, client: &Client, buffer: &[u8], spans: &mut Vec<Span>, now: Now) {
+        let mut decoder = Decoder::default();
+        let limits = Limits { spool_min: u64::MAX, ..self.limits(client) };
+        let mut pages = core::mem::take(&mut self.scratch.lookahead);
+        pages.clear();
+        let mut at = 0;
+        for _ in 0..LOOKAHEAD_MAX {
+            let Ok(Parsed::Complete { consumed }) = decoder.parse(&buffer[at..], spans, &limits) else { break };
+            let args = Args::new(&buffer[at..], spans, &[]);
+            if let Some(spec) = command::lookup(args.get(0))
+                && let Ok(spec) = spec.resolve(&args)
+                && spec.check_arity(args.len()).is_ok()
+            {
+                let mut plan = Plan { keys: &mut self.keys, db: client.db, now, pages: &mut pages, fresh: 0 };
+                (commands::handler(spec.id).plan)(&mut plan, &args);
+            }
+            at += consumed;
+        }
+        pages.normalise();
+        if !pages.is_empty() {
+            self.keys.far.pager.prefetch(&pages, now.monotonic);
+        }
+        self.scratch.lookahead = pages;
+    }
+}
+
+/// An input buffer above this is given back when it is empty. Units: bytes.
+const INPUT_KEPT_MAX: usize = 256;

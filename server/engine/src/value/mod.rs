@@ -1,0 +1,4 @@
+//! What keys hold: strings and lists, laid out in the far heap.
+
+pub mod list;
+pub mod string;
