@@ -6,11 +6,7 @@ use proptest::prelude::*;
 use redis_protocol::resp2::types::{OwnedFrame as Frame2, Resp2Frame};
 use redis_protocol::resp3::types::OwnedFrame as Frame3;
 
-const LIMITS: Limits = Limits {
-    bulk_len_max: 512 << 20,
-    spool_min: u64::MAX,
-    authenticated: true,
-};
+const LIMITS: Limits = Limits { bulk_len_max: 512 << 20, spool_min: u64::MAX, authenticated: true };
 
 /// What one whole input is: its arguments and the bytes it took, or how it ends.
 #[derive(Debug, PartialEq, Clone)]
@@ -23,8 +19,7 @@ enum Outcome {
 
 fn finish(decoder: &mut Decoder, buffer: &[u8], limits: &Limits) -> Outcome {
     let mut spans = Vec::new();
-    let words =
-        |spans: &[Span], text: &[u8]| spans.iter().map(|span| span.of(text).to_vec()).collect();
+    let words = |spans: &[Span], text: &[u8]| spans.iter().map(|span| span.of(text).to_vec()).collect();
     match decoder.parse(buffer, &mut spans, limits) {
         Ok(Parsed::Complete { consumed }) => Outcome::Command(words(&spans, buffer), consumed),
         Ok(Parsed::Unquoted { consumed }) => {
@@ -41,16 +36,14 @@ fn parse(buffer: &[u8]) -> Outcome {
 }
 
 fn command(words: &[&str], consumed: usize) -> Outcome {
-    Outcome::Command(
-        words.iter().map(|word| word.as_bytes().to_vec()).collect(),
-        consumed,
-    )
+    Outcome::Command(words.iter().map(|word| word.as_bytes().to_vec()).collect(), consumed)
 }
 
 fn encode_request(words: &[Vec<u8>]) -> Vec<u8> {
     let frame = Frame2::Array(words.iter().cloned().map(Frame2::BulkString).collect());
     let mut out = vec![0; frame.encode_len(false)];
-    let len = redis_protocol::resp2::encode::encode(&mut out, &frame, false).unwrap();
+    let len = redis_protocol::resp2::encode::encode(&mut out, &frame, false)
+        .expect("the buffer has encode_len bytes");
     out.truncate(len);
     out
 }
@@ -58,7 +51,7 @@ fn encode_request(words: &[Vec<u8>]) -> Vec<u8> {
 fn error_text(error: ProtocolError) -> String {
     let mut out = Vec::new();
     error.encode(&mut out);
-    String::from_utf8(out).unwrap()
+    String::from_utf8(out).expect("error texts are UTF-8")
 }
 
 #[test]
@@ -78,11 +71,7 @@ fn nothing_to_run_is_empty() {
         ("\n", 1),
         (" \t\r\n", 4),
     ] {
-        assert_eq!(
-            parse(request.as_bytes()),
-            Outcome::Empty(consumed),
-            "{request:?}"
-        );
+        assert_eq!(parse(request.as_bytes()), Outcome::Empty(consumed), "{request:?}");
     }
 }
 
@@ -95,19 +84,13 @@ fn a_broken_request_gets_the_words_of_redis() {
         ("*03\r\n".into(), "invalid multibulk length"),
         ("*+3\r\n".into(), "invalid multibulk length"),
         ("*2147483648\r\n".into(), "invalid multibulk length"),
-        (
-            "*99999999999999999999\r\n".into(),
-            "invalid multibulk length",
-        ),
+        ("*99999999999999999999\r\n".into(), "invalid multibulk length"),
         ("*1\r\n$\r\n".into(), "invalid bulk length"),
         ("*1\r\n$-1\r\n".into(), "invalid bulk length"),
         ("*1\r\n$01\r\n".into(), "invalid bulk length"),
         ("*1\r\n$x\r\n".into(), "invalid bulk length"),
         ("*1\r\n$536870913\r\n".into(), "invalid bulk length"),
-        (
-            "*1\r\n$9223372036854775807\r\n".into(),
-            "invalid bulk length",
-        ),
+        ("*1\r\n$9223372036854775807\r\n".into(), "invalid bulk length"),
         ("*1\r\nPING\r\n".into(), "expected '$', got 'P'"),
         ("*1\r\n\r\n".into(), "expected '$', got ' '"),
         ("*2\r\n$1\r\nabxc\r\n".into(), "expected '$', got 'c'"),
@@ -118,40 +101,23 @@ fn a_broken_request_gets_the_words_of_redis() {
         (long("*"), "too big mbulk count string"),
         (long("*1\r\n$"), "too big bulk count string"),
     ] {
-        let Outcome::Error(error) = parse(request.as_bytes()) else {
-            panic!("{request:?} is no error")
-        };
-        assert_eq!(
-            error_text(error),
-            format!("-ERR Protocol error: {text}\r\n")
-        );
+        let Outcome::Error(error) = parse(request.as_bytes()) else { panic!("{request:?} is no error") };
+        assert_eq!(error_text(error), format!("-ERR Protocol error: {text}\r\n"));
     }
 }
 
 #[test]
 fn a_client_that_has_not_authenticated_is_held_short() {
-    let limits = Limits {
-        authenticated: false,
-        ..LIMITS
-    };
+    let limits = Limits { authenticated: false, ..LIMITS };
     let parse = |request: &str| finish(&mut Decoder::default(), request.as_bytes(), &limits);
     assert_eq!(parse("*10\r\n"), Outcome::Incomplete);
-    assert_eq!(
-        parse("*11\r\n"),
-        Outcome::Error(ProtocolError::UnauthenticatedMultibulkLength)
-    );
+    assert_eq!(parse("*11\r\n"), Outcome::Error(ProtocolError::UnauthenticatedMultibulkLength));
     assert_eq!(parse("*1\r\n$16384\r\n"), Outcome::Incomplete);
-    assert_eq!(
-        parse("*1\r\n$16385\r\n"),
-        Outcome::Error(ProtocolError::UnauthenticatedBulkLength)
-    );
+    assert_eq!(parse("*1\r\n$16385\r\n"), Outcome::Error(ProtocolError::UnauthenticatedBulkLength));
     let text = error_text(ProtocolError::UnauthenticatedBulkLength);
     assert_eq!(text, "-ERR Protocol error: unauthenticated bulk length\r\n");
     let text = error_text(ProtocolError::UnauthenticatedMultibulkLength);
-    assert_eq!(
-        text,
-        "-ERR Protocol error: unauthenticated multibulk length\r\n"
-    );
+    assert_eq!(text, "-ERR Protocol error: unauthenticated multibulk length\r\n");
 }
 
 #[test]
@@ -161,10 +127,7 @@ fn inline_commands_split_as_in_redis() {
         ("  set\tk  v \n", &["set", "k", "v"]),
         ("set k \"a b\"\r\n", &["set", "k", "a b"]),
         ("set k 'a b'\r\n", &["set", "k", "a b"]),
-        (
-            "set k \"\\x41\\n\\r\\t\\b\\a\\q\\\"\\\\\"\r\n",
-            &["set", "k", "A\n\r\t\x08\x07q\"\\"],
-        ),
+        ("set k \"\\x41\\n\\r\\t\\b\\a\\q\\\"\\\\\"\r\n", &["set", "k", "A\n\r\t\x08\x07q\"\\"]),
         ("set k 'it\\'s \\n'\r\n", &["set", "k", "it's \\n"]),
         ("set k foo\"bar\"\r\n", &["set", "k", "foobar"]),
         ("set k \"\"\r\n", &["set", "k", ""]),
@@ -173,11 +136,7 @@ fn inline_commands_split_as_in_redis() {
         ("set \x0bk a\x0bb\r\n", &["set", "k", "a\x0bb"]),
         ("set \"a\"\x0b b\r\n", &["set", "a", "b"]),
     ] {
-        assert_eq!(
-            parse(line.as_bytes()),
-            command(words, line.len()),
-            "{line:?}"
-        );
+        assert_eq!(parse(line.as_bytes()), command(words, line.len()), "{line:?}");
     }
 }
 
@@ -189,27 +148,15 @@ fn a_nul_hides_the_end_of_the_line_as_in_redis() {
 
 #[test]
 fn a_big_argument_may_be_taken_out_of_band() {
-    let limits = Limits {
-        spool_min: 1000,
-        ..LIMITS
-    };
+    let limits = Limits { spool_min: 1000, ..LIMITS };
     let (mut decoder, mut spans) = (Decoder::default(), Vec::new());
     let mut buffer = b"*4\r\n$3\r\nSET\r\n$1\r\nk\r\n$5000\r\n".to_vec();
     let data_start = buffer.len();
     buffer.extend_from_slice(&[b'x'; 700]);
-    let big = Parsed::BigBulk {
-        arg: 2,
-        argc: 4,
-        len: 5000,
-        data_start,
-    };
+    let big = Parsed::BigBulk { arg: 2, argc: 4, len: 5000, data_start };
     assert_eq!(decoder.parse(&buffer, &mut spans, &limits), Ok(big));
     assert_eq!(
-        decoder
-            .pending()
-            .iter()
-            .map(|span| span.of(&buffer))
-            .collect::<Vec<_>>(),
+        decoder.pending().iter().map(|span| span.of(&buffer)).collect::<Vec<_>>(),
         [&b"SET"[..], b"k"]
     );
     // The engine takes the 5000 bytes as they come; behind them the command goes on.
@@ -217,54 +164,29 @@ fn a_big_argument_may_be_taken_out_of_band() {
     buffer.truncate(data_start);
     for byte in b"\r\n$2\r\nNX\r" {
         buffer.push(*byte);
-        assert!(matches!(
-            decoder.parse(&buffer, &mut spans, &limits),
-            Ok(Parsed::Incomplete { .. })
-        ));
+        assert!(matches!(decoder.parse(&buffer, &mut spans, &limits), Ok(Parsed::Incomplete { .. })));
     }
     buffer.push(b'\n');
     let consumed = buffer.len();
+    assert_eq!(decoder.parse(&buffer, &mut spans, &limits), Ok(Parsed::Complete { consumed }));
     assert_eq!(
-        decoder.parse(&buffer, &mut spans, &limits),
-        Ok(Parsed::Complete { consumed })
-    );
-    assert_eq!(
-        spans
-            .iter()
-            .map(|span| span.of(&buffer))
-            .collect::<Vec<_>>(),
+        spans.iter().map(|span| span.of(&buffer)).collect::<Vec<_>>(),
         [&b"SET"[..], b"k", b"", b"NX"]
     );
 }
 
 #[test]
 fn a_big_argument_may_also_be_waited_for() {
-    let limits = Limits {
-        spool_min: 10,
-        ..LIMITS
-    };
+    let limits = Limits { spool_min: 10, ..LIMITS };
     let request = encode_request(&[b"ECHO".to_vec(), vec![b'x'; 64]]);
     let (mut decoder, mut spans) = (Decoder::default(), Vec::new());
     for end in 0..request.len() {
         let parsed = decoder.parse(&request[..end], &mut spans, &limits);
-        assert!(
-            matches!(
-                parsed,
-                Ok(Parsed::Incomplete { .. } | Parsed::BigBulk { .. })
-            ),
-            "{parsed:?}"
-        );
+        assert!(matches!(parsed, Ok(Parsed::Incomplete { .. } | Parsed::BigBulk { .. })), "{parsed:?}");
     }
     let consumed = request.len();
-    assert_eq!(
-        decoder.parse(&request, &mut spans, &limits),
-        Ok(Parsed::Complete { consumed })
-    );
-    assert_eq!(
-        decoder.near_bytes(),
-        0,
-        "nothing is kept for an idle client"
-    );
+    assert_eq!(decoder.parse(&request, &mut spans, &limits), Ok(Parsed::Complete { consumed }));
+    assert_eq!(decoder.near_bytes(), 0, "nothing is kept for an idle client");
 }
 
 #[test]
@@ -285,10 +207,7 @@ fn a_long_line_that_dribbles_in_is_read_once() {
     let (mut decoder, mut spans) = (Decoder::default(), Vec::new());
     let line = vec![b'x'; LINE_LEN_MAX];
     for end in (1..line.len()).chain([line.len()]) {
-        assert_eq!(
-            decoder.parse(&line[..end], &mut spans, &LIMITS),
-            Ok(Parsed::Incomplete { missing: 1 })
-        );
+        assert_eq!(decoder.parse(&line[..end], &mut spans, &LIMITS), Ok(Parsed::Incomplete { missing: 1 }));
     }
 }
 
@@ -299,17 +218,15 @@ fn encoded(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 fn decoded2(bytes: &[u8]) -> Frame2 {
-    let (frame, len) = redis_protocol::resp2::decode::decode(bytes)
-        .unwrap()
-        .unwrap();
+    let (frame, len) =
+        redis_protocol::resp2::decode::decode(bytes).expect("valid RESP").expect("a whole reply");
     assert_eq!(len, bytes.len());
     frame
 }
 
 fn decoded3(bytes: &[u8]) -> Frame3 {
-    let (frame, len) = redis_protocol::resp3::decode::complete::decode(bytes)
-        .unwrap()
-        .unwrap();
+    let (frame, len) =
+        redis_protocol::resp3::decode::complete::decode(bytes).expect("valid RESP").expect("a whole reply");
     assert_eq!(len, bytes.len());
     frame
 }
@@ -318,10 +235,7 @@ fn decoded3(bytes: &[u8]) -> Frame3 {
 fn replies_have_the_bytes_of_redis() {
     for (reply, expected) in [
         (encoded(|out| encode::simple(out, b"OK")), "+OK\r\n"),
-        (
-            encoded(|out| encode::error(out, b"ERR a\r\nb")),
-            "-ERR a  b\r\n",
-        ),
+        (encoded(|out| encode::error(out, b"ERR a\r\nb")), "-ERR a  b\r\n"),
         (encoded(|out| encode::null(out, false)), "$-1\r\n"),
         (encoded(|out| encode::null(out, true)), "_\r\n"),
         (encoded(|out| encode::null_array(out, false)), "*-1\r\n"),
@@ -335,24 +249,12 @@ fn replies_have_the_bytes_of_redis() {
         (encoded(|out| encode::set_len(out, 2, true)), "~2\r\n"),
         (encoded(|out| encode::push_len(out, 2, true)), ">2\r\n"),
         (encoded(|out| encode::double(out, 3.5, true)), ",3.5\r\n"),
-        (
-            encoded(|out| encode::double(out, 3.5, false)),
-            "$3\r\n3.5\r\n",
-        ),
+        (encoded(|out| encode::double(out, 3.5, false)), "$3\r\n3.5\r\n"),
         (encoded(|out| encode::boolean(out, true, true)), "#t\r\n"),
         (encoded(|out| encode::boolean(out, true, false)), ":1\r\n"),
-        (
-            encoded(|out| encode::big_number(out, b"12", true)),
-            "(12\r\n",
-        ),
-        (
-            encoded(|out| encode::verbatim(out, "txt", b"ab", true)),
-            "=6\r\ntxt:ab\r\n",
-        ),
-        (
-            encoded(|out| encode::verbatim(out, "txt", b"ab", false)),
-            "$2\r\nab\r\n",
-        ),
+        (encoded(|out| encode::big_number(out, b"12", true)), "(12\r\n"),
+        (encoded(|out| encode::verbatim(out, "txt", b"ab", true)), "=6\r\ntxt:ab\r\n"),
+        (encoded(|out| encode::verbatim(out, "txt", b"ab", false)), "$2\r\nab\r\n"),
     ] {
         assert_eq!(String::from_utf8(reply).unwrap(), expected);
     }

@@ -213,7 +213,7 @@ fn parse_decimal(text: &[u8]) -> Option<Magnitude> {
         return round(value / divisor, -(shift as i32), value % divisor != 0);
     }
     let magnitude = exponent.saturating_add(digits.len() as i64);
-    if magnitude > DECIMAL_EXPONENT_MAX || magnitude < -DECIMAL_EXPONENT_MAX {
+    if magnitude.abs() > DECIMAL_EXPONENT_MAX {
         return None;
     }
     let value = BigUint::parse_bytes(digits, 10).expect("split_number gives decimal digits only");
