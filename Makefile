@@ -1,0 +1,80 @@
+# `make` lists what can be made. Every target does what it needs first.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+target := $(or $(CARGO_TARGET_DIR),target)
+server := $(target)/release/remora-server
+bench := $(target)/release/remora-bench
+# redis-py lives in target/venv after `make setup`.
+python = $(firstword $(wildcard target/venv/bin/python3) python3)
+PORT ?= 6379
+SECONDS_EACH ?= 60
+SEED ?= $(shell date +%s)
+
+.PHONY: help
+help: ## Lists the targets
+	@grep -hE '^[a-z0-9_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
+
+.PHONY: setup
+setup: ## Installs what is missing (apt: redis-server as the reference, tcl, python3; pip: redis-py), starts nothing
+	@.ci/setup
+
+.PHONY: build
+build: ## Builds everything in release mode
+	cargo build --release --workspace
+
+.PHONY: run
+run: setup ## Builds and starts remora-server: 256 MB local, 4 GB far memory, port 6379 or the next free one
+	cargo build --release -p server
+	@port=$(PORT); while (exec 3<>/dev/tcp/127.0.0.1/$$port) 2>/dev/null; do echo "port $$port is taken"; port=$$((port + 1)); done; \
+	echo "talk to it:  redis-cli -p $$port    (Ctrl-C stops it)"; \
+	exec $(server) --port $$port --local-memory 256mb --far-memory mem:4gb
+
+.PHONY: test
+test: setup ## Runs all tests: unit, property, simulation, golden counts, no_std proof, conformance with redis-server and redis-py
+	cargo build --release -p server
+	REMORA_SERVER=$(abspath $(server)) cargo test --workspace
+
+.PHONY: conformance
+conformance: setup ## Fetches Redis' own Tcl suite (apt source, 7.0.15) and prints its ok counts for Redis and for Remora
+	cargo build --release -p server
+	$(python) tests/conformance/tcl.py --binary $(server)
+
+.PHONY: fmt
+fmt: ## Formats the code
+	cargo fmt --all
+
+.PHONY: lint
+lint: ## Checks the format and runs clippy; a warning is an error
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+.PHONY: fuzz
+fuzz: ## Fuzzes the RESP decoder and the commands, SECONDS_EACH=60 each, SEED=now
+	cargo run --release -p tests --bin fuzz -- resp --seconds $(SECONDS_EACH) --seed $(SEED)
+	cargo run --release -p tests --bin fuzz -- commands --seconds $(SECONDS_EACH) --seed $(SEED)
+
+.PHONY: soak
+soak: setup ## Random commands against redis-server and Remora in every prefetch mode, four times SECONDS_EACH=60, SEED=now
+	cargo build --release -p server
+	$(python) tests/conformance/run.py --binary $(server) --random $$((4 * $(SECONDS_EACH))) --seed $(SEED)
+
+.PHONY: bench
+bench: setup ## A quick look at speed: this build beside the packaged redis-server
+	cargo build --release -p server -p redis-bench
+	$(bench) sweep redis-bench/sweeps/demo.toml
+
+.PHONY: demo
+demo: bench ## The same as bench
+
+.PHONY: figure2
+figure2: setup ## The poster's figure: requests a second over the share of memory that is local, every system
+	cargo build --release -p server -p redis-bench
+	$(bench) sweep redis-bench/sweeps/figure2.toml
+
+.PHONY: sweep
+sweep: setup ## Every workload, system and ratio (hours)
+	cargo build --release -p server -p redis-bench
+	$(bench) sweep redis-bench/sweeps/all.toml
