@@ -13,14 +13,22 @@ use farmem::Prefetch;
 /// What Redis calls `maxmemory-policy`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum MaxmemoryPolicy {
+    /// Writes are refused.
     #[default]
     NoEviction,
+    /// Any key, the longest unused first.
     AllkeysLru,
+    /// Any key, the least often used first.
     AllkeysLfu,
+    /// Any key.
     AllkeysRandom,
+    /// Keys with an expiry time, the longest unused first.
     VolatileLru,
+    /// Keys with an expiry time, the least often used first.
     VolatileLfu,
+    /// Keys with an expiry time.
     VolatileRandom,
+    /// Keys with an expiry time, the soonest to expire first.
     VolatileTtl,
 }
 
@@ -47,32 +55,47 @@ const PREFETCHES: [(&str, Prefetch); 4] = [
 /// What the store is told by its directives.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// TCP port; 0 listens on none.
     pub port: u16,
+    /// Addresses to listen on; one that begins with `-` may be missing.
     pub bind: Vec<String>,
+    /// Path of a Unix socket to listen on; empty is none.
     pub unixsocket: String,
+    /// Connections that may wait to be accepted.
     pub tcp_backlog: u32,
     /// Units: seconds; 0 is off.
     pub tcp_keepalive: u64,
     /// Units: seconds; 0 is off.
     pub timeout: u64,
+    /// Connections at once.
     pub maxclients: usize,
+    /// Without a password, only connections from this machine are welcome.
     pub protected_mode: bool,
+    /// The default user's password; empty is none.
     pub requirepass: String,
     /// The cap of everything that is near. Units: bytes.
     pub local_memory: u64,
     /// URIs, one a far memory.
     pub far_memory: Vec<String>,
+    /// What is done on a miss.
     pub prefetch: Prefetch,
     /// Cap of the data set, near and far. Units: bytes; 0 is none.
     pub maxmemory: u64,
+    /// What goes when `maxmemory` is reached.
     pub maxmemory_policy: MaxmemoryPolicy,
+    /// Keys looked at for each that goes.
     pub maxmemory_samples: u64,
+    /// How much harder the LFU counter grows as it grows.
     pub lfu_log_factor: u32,
     /// Units: minutes.
     pub lfu_decay_time: u32,
+    /// Longest string. Units: bytes.
     pub proto_max_bulk_len: u64,
+    /// `debug`, `verbose`, `notice` or `warning`.
     pub loglevel: String,
+    /// File to log to; empty is standard output.
     pub logfile: String,
+    /// Ticks a second, as Redis names them; ticks here are always ten a second.
     pub hz: u64,
     /// Directives of Redis that are accepted and remembered, and have no effect here.
     pub inert: Vec<(&'static str, String)>,
