@@ -10,13 +10,15 @@ mod driver;
 mod listen;
 mod options;
 mod process;
+mod watch;
 mod words;
 
 use options::Wanted;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let result = match options::parse(&words, &mut std::io::stdin()) {
         Ok(Wanted::Text(text)) => {
             print!("{text}");
