@@ -114,14 +114,17 @@ pub trait Pager {
     ///
     /// Shape: `want` is normalised. Untouched pages of `want` need no fetch and are skipped. All or
     /// nothing: `Waiting` pins no page, so two clients never each hold half of what the other needs.
-    /// With `reserve`, landed pages of this wait stay pinned until the same set is acquired or the
-    /// ticket is cancelled (one such wait at a time; the caller sees to that), so nobody starves.
+    /// With `reserve`, resident and landed pages of this wait stay pinned, and its `fresh` frames are kept
+    /// from other fetches, until the next acquire with `reserve` (which takes the reservation over, whatever
+    /// it answers) or until the ticket is cancelled: one such wait at a time, the caller sees to that, and
+    /// runs it as soon as it is woken. So nobody starves.
     /// A synchronous policy waits in here and never answers `Waiting`.
     /// # Errors
     /// `PlanTooLarge` if `want` and `fresh` exceed the frames; `Link`, `ChecksumMismatch` when a page of
     /// this set failed to arrive since the last acquire (the failure is reported once, then retried).
     fn acquire(&mut self, want: &PageSet, fresh: u32, reserve: bool, now: Instant) -> Result<Acquired, PagerError>;
-    /// Unpins what [`Pager::acquire`] pinned: the same set, once.
+    /// Unpins what [`Pager::acquire`] pinned: the same set, once. Pages that were dropped since have lost
+    /// their pin, and pages that were untouched never had one: for those it does nothing.
     fn release(&mut self, want: &PageSet);
     /// Forgets a wait whose client is gone; the pages may still land.
     fn cancel(&mut self, ticket: Ticket);

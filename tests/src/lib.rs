@@ -1,3 +1,5 @@
 //! Everything that looks at the whole of Remora.
 
 pub mod link_contract;
+pub mod pager_contract;
+pub mod scripted_link;

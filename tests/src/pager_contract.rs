@@ -5,8 +5,8 @@
 
 use crate::scripted_link::ScriptedLink;
 use farmem::{
-    Acquired, FarAddr, Instant, Landed, Link, LinkError, PAGE_SIZE, PageNo, PageRange, PageSet, PageState, Pager,
-    PagerError, Prefetch, Ticket, Transfer, TransferKind,
+    Acquired, FarAddr, Instant, Landed, Link, LinkError, PAGE_SIZE, PageNo, PageRange, PageSet, PageState,
+    Pager, PagerError, Prefetch, Ticket, Transfer, TransferKind,
 };
 
 /// Makes a pager of so many frames, with the policy, and with the link as its door.
@@ -503,7 +503,9 @@ pub fn a_reservation_keeps_what_has_landed(factory: &Factory) {
     let want = set(&[1, 2, 3, 4]);
     rig.acquire(&set(&[1]), 0).expect("one frame is there");
     rig.pager.release(&set(&[1]));
-    let Ok(Acquired::Waiting(ticket)) = rig.pager.acquire(&want, 1, true, rig.now) else { panic!("2-4 are far") };
+    let Ok(Acquired::Waiting(ticket)) = rig.pager.acquire(&want, 1, true, rig.now) else {
+        panic!("2-4 are far")
+    };
     rig.await_ticket(ticket);
     for page in 5..=40 {
         rig.check(page, page as u8);
@@ -520,7 +522,9 @@ pub fn a_reservation_keeps_what_has_landed(factory: &Factory) {
 pub fn a_cancelled_wait_leaves_no_pin(factory: &Factory) {
     let mut rig = Rig::new(factory, 8, Prefetch::Ahead);
     rig.fill_far(&[1, 2, 3]);
-    let Ok(Acquired::Waiting(reserved)) = rig.pager.acquire(&set(&[1, 2]), 0, true, rig.now) else { panic!("far") };
+    let Ok(Acquired::Waiting(reserved)) = rig.pager.acquire(&set(&[1, 2]), 0, true, rig.now) else {
+        panic!("far")
+    };
     let plain = rig.wait_of(&set(&[2, 3]), 0);
     rig.pager.cancel(plain);
     rig.turn();
@@ -641,6 +645,9 @@ pub fn dead_far_pages_are_trimmed_in_runs(factory: &Factory) {
     rig.pager.drop_pages(run(1, 20));
     rig.turn();
     let log = rig.link.script().log.clone();
-    assert!(matches!(log[..], [Transfer { kind: TransferKind::Trim, page: PageNo(1), count: 20, .. }]), "{log:?}");
+    assert!(
+        matches!(log[..], [Transfer { kind: TransferKind::Trim, page: PageNo(1), count: 20, .. }]),
+        "{log:?}"
+    );
     assert!(rig.link.script().far.is_empty());
 }

@@ -66,7 +66,9 @@ impl Script {
                 }
                 return;
             }
-            TransferKind::FetchNeeded | TransferKind::FetchGuess => frames[transfer.frame.0 as usize].0.fill(0xEE),
+            TransferKind::FetchNeeded | TransferKind::FetchGuess => {
+                frames[transfer.frame.0 as usize].0.fill(0xEE)
+            }
             TransferKind::WriteBack => self.write(transfer, frames, 0..PAGE_SIZE / 2),
         }
         self.flying.push(transfer);
@@ -114,7 +116,12 @@ impl Link for ScriptedLink {
         let count = script.flying.len();
         let lands = if script.seed == 0 { count } else { script.draw(count + 1) };
         for _ in 0..lands {
-            let index = if script.seed == 0 { 0 } else { let left = script.flying.len(); script.draw(left) };
+            let index = if script.seed == 0 {
+                0
+            } else {
+                let left = script.flying.len();
+                script.draw(left)
+            };
             landed.push(script.land(index, frames));
         }
     }
@@ -124,7 +131,12 @@ impl Link for ScriptedLink {
         if script.flying.is_empty() {
             return;
         }
-        let index = if script.seed == 0 { 0 } else { let left = script.flying.len(); script.draw(left) };
+        let index = if script.seed == 0 {
+            0
+        } else {
+            let left = script.flying.len();
+            script.draw(left)
+        };
         landed.push(script.land(index, frames));
     }
 

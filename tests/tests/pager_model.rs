@@ -3,7 +3,8 @@
 //! Everything is drawn from proptest's input, so a failing case replays as it was.
 
 use farmem::{
-    Acquired, Frame, FrameNo, PAGE_SIZE, PageNo, PageRange, PageSet, Pager, PagerError, Prefetch, SoftPager, Ticket,
+    Acquired, Frame, FrameNo, PAGE_SIZE, PageNo, PageRange, PageSet, Pager, PagerError, Prefetch, SoftPager,
+    Ticket,
 };
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -16,21 +17,48 @@ const FAR_PAGES: u32 = 1 << 13;
 #[derive(Clone, Debug)]
 enum Op {
     /// Acquire pages, fill the first with the byte, check the others.
-    Run { pages: Vec<u32>, byte: u8, overwrite: bool },
+    Run {
+        pages: Vec<u32>,
+        byte: u8,
+        overwrite: bool,
+    },
     /// Begin a wait, to be looked at when it is woken.
-    Park { pages: Vec<u32>, fresh: u32, reserve: bool },
+    Park {
+        pages: Vec<u32>,
+        fresh: u32,
+        reserve: bool,
+    },
     Cancel,
     /// Touch without a plan.
-    Touch { page: u32, byte: Option<u8> },
-    Guess { pages: Vec<u32> },
-    Drop { page: u32, count: u32 },
-    Hold { page: u32 },
+    Touch {
+        page: u32,
+        byte: Option<u8>,
+    },
+    Guess {
+        pages: Vec<u32>,
+    },
+    Drop {
+        page: u32,
+        count: u32,
+    },
+    Hold {
+        page: u32,
+    },
     Unhold,
-    Evict { page: u32, count: u32 },
+    Evict {
+        page: u32,
+        count: u32,
+    },
     EvictAll,
-    Budget { frames: u32 },
-    FailFetches { count: u32 },
-    FailWriteBacks { count: u32 },
+    Budget {
+        frames: u32,
+    },
+    FailFetches {
+        count: u32,
+    },
+    FailWriteBacks {
+        count: u32,
+    },
     Turn,
 }
 
@@ -74,17 +102,36 @@ impl Model {
         self.bytes.get(&page).copied().unwrap_or(0)
     }
 
-    /// Acquires; failures that the link was told to make are tried again.
+    /// Acquires, while whoever is parked is served as in an engine; failures that the link was told to make
+    /// are tried again.
     fn acquire(&mut self, want: &PageSet, fresh: u32) {
-        for _ in 0..100 {
-            match self.rig.acquire(want, fresh) {
-                Ok(()) => return,
+        for round in 0..1_000 {
+            let reserve = round > 8 && self.parked.iter().all(|parked| !parked.3);
+            match self.rig.pager.acquire(want, fresh, reserve, self.rig.now) {
+                Ok(Acquired::Ready) => return,
+                Ok(Acquired::Waiting(ticket)) => self.await_ticket(ticket),
                 // Only a door that fails its write backs leaves a synchronous policy without a frame.
                 Err(PagerError::Link(_) | PagerError::NoFrame) => self.rig.turn(),
                 Err(error) => panic!("{error:?}"),
             }
         }
-        panic!("{want:?} failed a hundred times");
+        panic!("{want:?} was never there at once");
+    }
+
+    fn await_ticket(&mut self, ticket: Ticket) {
+        for _ in 0..2_000 {
+            if let Some(index) = self.rig.woken.iter().position(|&woken| woken == ticket) {
+                self.rig.woken.remove(index);
+                return;
+            }
+            self.rig.turn();
+            let woken = std::mem::take(&mut self.rig.woken);
+            let (mine, others) = woken.into_iter().partition(|&woken| woken == ticket);
+            self.rig.woken = others;
+            self.check_invariants();
+            self.rig.woken = mine;
+        }
+        panic!("{ticket:?} was never woken");
     }
 
     fn look(&mut self, page: u32) {

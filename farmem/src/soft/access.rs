@@ -79,7 +79,7 @@ impl SoftPager {
     fn replace(&mut self, page: PageNo, old: FrameNo, frame: FrameNo) {
         let FrameMeta { pins, flags, .. } = *self.pool.meta(old);
         self.give_up(old);
-        self.settle_in(page, frame, pins, flags & FAR_COPY);
+        self.settle_in(page, frame, pins, flags & (FAR_COPY | REFERENCED));
     }
 
     /// Makes a taken frame the dirty home of `page`.
@@ -88,14 +88,16 @@ impl SoftPager {
             meta.page = page;
             meta.checksum = Checksum::NONE;
             meta.pins = pins;
-            meta.flags |= flags | REFERENCED;
+            meta.flags |= flags;
         });
+        self.pool.enter(frame);
         self.pool.set_dirty(frame);
         self.table.set(page, Entry::Resident(frame));
     }
 
     /// Takes the page's frame away from it: free, or an orphan while a reply or a link still uses it.
     fn give_up(&mut self, frame: FrameNo) {
+        self.pool.leave(frame);
         let meta = self.pool.update(frame, |meta| {
             meta.pins = 0;
             meta.flags |= ORPHAN;

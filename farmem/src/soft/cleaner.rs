@@ -42,15 +42,21 @@ impl SoftPager {
         let budget = self.pool.budget();
         let free = self.pool.free_count();
         let cleaning = self.write_backs_in_flight;
-        let too_dirty = if free < budget / 8 { self.pool.dirty().saturating_sub(budget / 4 + cleaning) } else { 0 };
+        let too_dirty =
+            if free < budget / 8 { self.pool.dirty().saturating_sub(budget / 4 + cleaning) } else { 0 };
         // What landed for somebody who has not run is left alone, and counts for nothing.
         let at_hand = free + self.pool.spare() + cleaning;
-        let wanted = reserve.max(self.waits.frames_wanted()) + self.pool.over_budget();
+        let wanted = reserve.max(self.frames_wanted()) + self.pool.over_budget();
         let short = wanted.saturating_sub(at_hand);
         self.cleaning_goal = self.cleaning_goal.max(too_dirty.max(short).min(WRITE_BACKS_IN_FLIGHT_MAX));
         if self.pool.dirty() == cleaning {
             self.cleaning_goal = 0;
         }
+    }
+
+    /// Frames without which somebody cannot go on, those kept free for a reservation included.
+    pub(super) fn frames_wanted(&self) -> u32 {
+        self.waits.frames_wanted() + self.reservation.as_ref().map_or(0, |reservation| reservation.fresh)
     }
 
     /// A free frame, by eviction if there is none.
@@ -114,7 +120,8 @@ impl SoftPager {
         let SoftPager { pool, table, waits, reservation, .. } = self;
         waits.wake_fresh(|wait| {
             // What the wait itself will pin is not to be evicted for it.
-            let own = |page: &PageNo| table.resident(*page).is_some_and(|frame| pool.meta(frame).is_evictable());
+            let own =
+                |page: &PageNo| table.resident(*page).is_some_and(|frame| pool.meta(frame).is_evictable());
             let own = wait.want.pages().filter(own).count() as u32;
             let others = reservation.as_ref().filter(|reservation| reservation.ticket != wait.ticket);
             let floor = wait.fresh + others.map_or(0, |reservation| reservation.fresh);

@@ -58,7 +58,8 @@ impl Readahead {
 impl SoftPager {
     /// Pins all of `want`, waiting for what is missing as the policy says.
     pub(super) fn acquire_waiting(&mut self, want: &PageSet, fresh: u32) -> Result<Acquired, PagerError> {
-        let is_missing = |page: &PageNo| matches!(self.table.get(*page), Entry::Remote(_) | Entry::Fetching(_));
+        let is_missing =
+            |page: &PageNo| matches!(self.table.get(*page), Entry::Remote(_) | Entry::Fetching(_));
         let missing: Vec<PageNo> = want.pages().filter(is_missing).collect();
         self.pin_all(want);
         for (done, &page) in missing.iter().enumerate() {

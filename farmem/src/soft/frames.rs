@@ -3,14 +3,15 @@
 //! ```text
 //!            take            handle_landed          bytes_mut
 //! retired ◄► free ──► fetching ──► clean ◄────────────────► dirty ◄─► cleaning
-//!              ▲                     │ victim (CLOCK)          next_dirty (FIFO, second chance)
+//!              ▲                     │ victim (SIEVE)          next_dirty (FIFO, second chance)
 //!              └─────────────────────┘
 //! ```
 //!
-//! Sixteen bytes a frame, for frames that have been used at least once. An *orphan* is a frame whose page
+//! Sixteen bytes a frame and eight for its place in the order of eviction, for frames that have been used at least once. An *orphan* is a frame whose page
 //! has left it while a reply holds it or a link still moves it; it is free when both are over. Knows no
 //! page table: who takes a victim tells the page table itself.
 
+use super::sieve::Sieve;
 use super::table::Checksum;
 use crate::page::{FrameNo, PageNo};
 use alloc::collections::VecDeque;
@@ -30,7 +31,7 @@ pub(super) enum FrameState {
     Cleaning,
 }
 
-/// Touched again since it landed: CLOCK gives it another round.
+/// Touched again since it landed: the hand passes it over once.
 pub(super) const REFERENCED: u8 = 1;
 /// Landed for a waiter that has not run yet: worth two rounds, and its first touch is no reference.
 pub(super) const AWAITED: u8 = 1 << 1;
@@ -100,7 +101,7 @@ impl FrameMeta {
     }
 }
 
-/// All frames, their free list, the CLOCK hand and the queue of dirty frames.
+/// All frames, their free list, the order of eviction and the queue of dirty frames.
 pub(super) struct FrameTable {
     metas: Vec<FrameMeta>,
     arena_frames: u32,
@@ -110,7 +111,7 @@ pub(super) struct FrameTable {
     retired: Vec<FrameNo>,
     /// How many of `retired`, from its start, have been given out by `poll_discard`.
     discarded: usize,
-    hand: usize,
+    sieve: Sieve,
     dirty_queue: VecDeque<FrameNo>,
     evictable: u32,
     /// Of the evictable ones, those whose waiter has not run.
@@ -129,7 +130,7 @@ impl FrameTable {
             free: Vec::new(),
             retired: Vec::new(),
             discarded: 0,
-            hand: 0,
+            sieve: Sieve::new(),
             dirty_queue: VecDeque::new(),
             evictable: 0,
             awaited: 0,
@@ -153,7 +154,8 @@ impl FrameTable {
         let before = *meta;
         let result = change(meta);
         let after = *meta;
-        let moved = |gauge: u32, is: fn(&FrameMeta) -> bool| gauge + u32::from(is(&after)) - u32::from(is(&before));
+        let moved =
+            |gauge: u32, is: fn(&FrameMeta) -> bool| gauge + u32::from(is(&after)) - u32::from(is(&before));
         self.evictable = moved(self.evictable, FrameMeta::is_evictable);
         self.awaited = moved(self.awaited, FrameMeta::is_awaited);
         self.busy = moved(self.busy, FrameMeta::is_busy);
@@ -266,7 +268,18 @@ impl FrameTable {
         None
     }
 
-    /// Picks the clean, idle frame that CLOCK finds coldest, none that is awaited if those are to be spared.
+    /// Gives the frame of a page that has just come its place in the order of eviction.
+    #[inline]
+    pub(super) fn enter(&mut self, frame: FrameNo) {
+        self.sieve.insert(frame);
+    }
+
+    /// Takes a frame that loses its page out of that order.
+    pub(super) fn leave(&mut self, frame: FrameNo) {
+        self.sieve.remove(frame);
+    }
+
+    /// Picks the clean, idle frame that SIEVE finds coldest, none that is awaited if those are to be spared.
     /// The caller tells the page table and frees it.
     pub(super) fn victim(&mut self, spare_awaited: bool) -> Option<FrameNo> {
         if self.evictable == if spare_awaited { self.awaited } else { 0 } {
@@ -274,8 +287,8 @@ impl FrameTable {
         }
         // An awaited frame turns referenced, then plain: at most three rounds until something gives.
         for _ in 0..3 * self.metas.len() + 1 {
-            self.hand = if self.hand + 1 < self.metas.len() { self.hand + 1 } else { 0 };
-            let meta = &mut self.metas[self.hand];
+            let frame = self.sieve.step().expect("an evictable frame has a place");
+            let meta = &mut self.metas[frame.0 as usize];
             if !meta.is_evictable() || (spare_awaited && meta.has(AWAITED)) {
                 continue;
             }
@@ -285,7 +298,7 @@ impl FrameTable {
             } else if meta.has(REFERENCED) {
                 meta.flags &= !REFERENCED;
             } else {
-                return Some(FrameNo(self.hand as u32));
+                return Some(frame);
             }
         }
         unreachable!("{} frames are evictable and the hand met none", self.evictable);
@@ -318,8 +331,12 @@ impl FrameTable {
     /// Gives a frame back: to the free list, or out of the pager if there are more than the budget.
     pub(super) fn free(&mut self, frame: FrameNo) {
         let over_budget = self.live() > self.budget_frames;
+        self.sieve.remove(frame);
         self.update(frame, |meta| {
-            assert!(meta.state != FrameState::Free && meta.holds == 0, "{frame:?} was freed twice or while held");
+            assert!(
+                meta.state != FrameState::Free && meta.holds == 0,
+                "{frame:?} was freed twice or while held"
+            );
             let queued = meta.flags & QUEUED;
             *meta = FrameMeta { flags: queued, ..FrameMeta::FREE };
             if over_budget {
@@ -339,6 +356,7 @@ impl FrameTable {
         // Reserved, not touched: costs address space only, and never moves the table in the middle of work.
         let missing = (self.budget_frames as usize).saturating_sub(self.metas.len());
         self.metas.reserve_exact(missing);
+        self.sieve.reserve(self.budget_frames as usize);
     }
 
     /// The next retired frame that has not been given out since it retired.
@@ -394,6 +412,8 @@ impl FrameTable {
     /// Units: bytes.
     pub(super) fn near_bytes(&self) -> usize {
         self.metas.len() * size_of::<FrameMeta>()
-            + (self.free.capacity() + self.retired.capacity() + self.dirty_queue.capacity()) * size_of::<FrameNo>()
+            + self.sieve.near_bytes()
+            + (self.free.capacity() + self.retired.capacity() + self.dirty_queue.capacity())
+                * size_of::<FrameNo>()
     }
 }

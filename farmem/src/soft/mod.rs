@@ -4,7 +4,7 @@
 //!  acquire ─► table ─► all resident: pin ─► Ready
 //!                └──► waits ─► poll_transfer ─► link ─► handle_landed ─► poll_woken
 //!  bytes, bytes_mut ─► table ─► frame              (access.rs)
-//!  balance ─► dirty queue ─► poll_transfer(WriteBack); CLOCK victims ─► free list   (cleaner.rs)
+//!  balance ─► dirty queue ─► poll_transfer(WriteBack); SIEVE victims ─► free list   (cleaner.rs)
 //!  none | sequential | guided, unplanned faults ─► door: submit, wait, landed       (door.rs)
 //! ```
 //!
@@ -16,6 +16,7 @@ mod cleaner;
 mod door;
 mod frames;
 mod moves;
+mod sieve;
 mod table;
 mod waits;
 
@@ -212,7 +213,13 @@ impl SoftPager {
 }
 
 impl Pager for SoftPager {
-    fn acquire(&mut self, want: &PageSet, fresh: u32, reserve: bool, now: Instant) -> Result<Acquired, PagerError> {
+    fn acquire(
+        &mut self,
+        want: &PageSet,
+        fresh: u32,
+        reserve: bool,
+        now: Instant,
+    ) -> Result<Acquired, PagerError> {
         self.now = now;
         let (mut resident, mut missing) = (0, 0);
         for page in want.pages() {

@@ -105,12 +105,15 @@ impl SoftPager {
         }
         while let Some(frame) = self.clean_first.pop_front() {
             let meta = self.pool.meta(frame);
-            if meta.state == FrameState::Dirty && !meta.has(ORPHAN) && !self.orphan_write_backs.contains(&meta.page) {
+            if meta.state == FrameState::Dirty
+                && !meta.has(ORPHAN)
+                && !self.orphan_write_backs.contains(&meta.page)
+            {
                 return Some(self.start_write_back(frame));
             }
         }
         // Needed pages that find no frame make cleaning due at once, whatever the cleaner thought.
-        let frames_wanted = self.waits.frames_wanted();
+        let frames_wanted = self.frames_wanted();
         let in_sight = self.pool.free_count() + self.pool.spare() + self.write_backs_in_flight;
         if self.cleaning_goal == 0 && frames_wanted <= in_sight {
             return None;
@@ -147,7 +150,9 @@ impl SoftPager {
                 self.table.get(page) == Entry::Untouched && !self.orphan_write_backs.contains(&page)
             };
             let skipped = run.pages().take_while(|page| !is_dead(page)).count() as u32;
-            let dead = run.pages().skip(skipped as usize).take(TRIM_PAGES_MAX as usize).take_while(is_dead).count() as u32;
+            let dead =
+                run.pages().skip(skipped as usize).take(TRIM_PAGES_MAX as usize).take_while(is_dead).count()
+                    as u32;
             for page in run.pages().take(skipped as usize) {
                 self.note_far_copy(page);
             }
@@ -200,10 +205,16 @@ impl SoftPager {
     fn land_fetch(&mut self, landed: Landed) -> Option<Instant> {
         let Transfer { page, frame, kind, .. } = landed.transfer;
         let meta = *self.pool.meta(frame);
-        assert!(meta.state == FrameState::Fetching && meta.page == page, "{:?} landed unasked", landed.transfer);
+        assert!(
+            meta.state == FrameState::Fetching && meta.page == page,
+            "{:?} landed unasked",
+            landed.transfer
+        );
         self.fetches_in_flight -= 1;
         let outcome = match landed.result {
-            Ok(()) if meta.has(ORPHAN) || Checksum::of(&self.frames[frame.0 as usize].0) == meta.checksum => Ok(()),
+            Ok(()) if meta.has(ORPHAN) || Checksum::of(&self.frames[frame.0 as usize].0) == meta.checksum => {
+                Ok(())
+            }
             Ok(()) => {
                 self.counters.checksum_failures += 1;
                 Err(PagerError::ChecksumMismatch(page))
@@ -232,6 +243,7 @@ impl SoftPager {
             meta.state = FrameState::Clean;
             meta.flags |= FAR_COPY | if pending.needed { AWAITED } else { GUESSED };
         });
+        self.pool.enter(frame);
         self.table.set(page, Entry::Resident(frame));
         if let Some(reservation) = &mut self.reservation
             && pending.tickets().any(|ticket| ticket == reservation.ticket)
@@ -245,7 +257,11 @@ impl SoftPager {
     fn land_write_back(&mut self, landed: Landed) {
         let Transfer { page, frame, .. } = landed.transfer;
         let meta = *self.pool.meta(frame);
-        assert!(meta.state == FrameState::Cleaning && meta.page == page, "{:?} landed unasked", landed.transfer);
+        assert!(
+            meta.state == FrameState::Cleaning && meta.page == page,
+            "{:?} landed unasked",
+            landed.transfer
+        );
         self.write_backs_in_flight -= 1;
         match landed.result {
             Ok(()) => self.counters.pages_written_back += 1,

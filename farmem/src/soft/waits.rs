@@ -139,7 +139,8 @@ impl Waits {
             return false;
         }
         if !self.pending.contains_key(&page) {
-            let pending = Pending { needed: false, in_flight: false, since: now, first: None, rest: Vec::new() };
+            let pending =
+                Pending { needed: false, in_flight: false, since: now, first: None, rest: Vec::new() };
             self.pending.insert(page, pending);
             self.guesses.push_back(page);
         }
@@ -252,7 +253,8 @@ impl Waits {
 
     /// Frames without which somebody cannot go on. Bounds: an estimate from above.
     pub(super) fn frames_wanted(&self) -> u32 {
-        let fresh = |ticket| self.waits.get(ticket).map_or(0, |wait: &Wait| wait.fresh + wait.want.len() as u32);
+        let fresh =
+            |ticket| self.waits.get(ticket).map_or(0, |wait: &Wait| wait.fresh + wait.want.len() as u32);
         let for_fresh = self.short_of_frames.iter().take(8).map(fresh).max().unwrap_or(0);
         self.needed.len() as u32 + for_fresh
     }
