@@ -16,7 +16,7 @@ use crate::process;
 use crate::watch::{Watched, watch};
 use engine::{ClientId, Config, Engine, LinkReport, Peer};
 use farmem::{Link, PAGE_SIZE, SoftPager};
-use farmem_link::{Arena, Discarder, FarUri, LinkSet, SharedLink};
+use farmem_link::{Arena, Discarder, FarUri, LinkSet, SharedLink, UriError};
 use hashbrown::HashMap;
 use log::{info, warn};
 use rustix::net::{SendFlags, send};
@@ -183,8 +183,7 @@ pub fn run(mut config: Config) -> Result<(), StartError> {
 /// Parses the far-memory URIs and leaves their canonical forms in the configuration.
 fn far_uris(config: &mut Config) -> Result<Vec<FarUri>, StartError> {
     let parse = |typed: &mut String| {
-        let uri: FarUri =
-            typed.parse().map_err(|error| StartError::new("bad directive 'far-memory'", error))?;
+        let uri: FarUri = typed.parse().map_err(|error: UriError| StartError(error.to_string()))?;
         *typed = uri.to_string();
         Ok(uri)
     };

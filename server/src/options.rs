@@ -40,12 +40,12 @@ A Redis-compatible store with a small local memory and a heap in far memory.
   --bind 127.0.0.1 -::1     addresses to listen on; '*' is all
   --local-memory 256mb      cap of everything that is kept local
   --far-memory URI          where the heap lives; several are striped:
-      mem:8gb                 memory of this process, the default (4x local-memory)
+      mem:8gb                 memory of this process, the default, 4x the local
       mem:8gb?latency=2.6us&bandwidth=100gbit   the same behind a modelled wire
       dax:/path?size=8gb      a byte-addressable device or file
       file:/path?size=8gb     a file or block device, by io_uring
   --prefetch ahead          ahead, guided, sequential or none
-  --maxmemory BYTES         cap of the data, near and far (--maxmemory-policy ...)
+  --maxmemory BYTES         cap of the data, near and far; --maxmemory-policy ...
   --requirepass PASSWORD    and --maxclients, --timeout, --tcp-keepalive,
                             --loglevel, --logfile ... as in redis.conf
 

@@ -128,6 +128,7 @@ pub fn start_log(level: &str, file: &str) -> io::Result<()> {
     Builder::new()
         .filter_level(LevelFilter::Trace)
         .format_timestamp(Some(TimestampPrecision::Millis))
+        .format_target(false)
         .write_style(WriteStyle::Never)
         .target(target)
         .init();
