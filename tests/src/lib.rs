@@ -1,5 +1,7 @@
 //! Everything that looks at the whole of Remora.
 
+pub mod fuzz;
 pub mod link_contract;
 pub mod pager_contract;
 pub mod scripted_link;
+pub mod sources;
