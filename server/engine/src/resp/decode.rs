@@ -258,6 +258,7 @@ impl Decoder {
             return Err(ProtocolError::UnauthenticatedMultibulkLength);
         }
         if value <= 0 {
+            self.scanned = 0; // an earlier call may have looked at a part of this line
             return Ok(Parsed::Empty { consumed: taken });
         }
         self.argc = value as usize;
