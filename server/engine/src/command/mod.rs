@@ -1,20 +1,129 @@
-//! Placeholder by the lead until the CODEC helper's table lands: overwrite this file.
-#![allow(missing_docs)]
+//! Commands as the table describes them: which there are, how many words they take, where their keys are.
+//!
+//! ```text
+//! lookup("CONFIG") ─> row ─ resolve(args) ─> row of "config|get" ─ check_arity ─> id, for a handler
+//! ```
+//!
+//! Refuses to run one: `crate::commands` does.
+
+mod id;
+pub mod help;
+pub mod introspect;
+pub mod keys;
+pub mod spec;
+pub mod table;
+
+pub use id::CommandId;
+pub use spec::CommandSpec;
+pub use table::lookup;
+
 use crate::args::Args;
 use crate::error::CommandError;
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CommandId { Get, Set, Ping }
-pub struct CommandSpec { pub id: CommandId, pub full_name: &'static str }
-static GET: CommandSpec = CommandSpec { id: CommandId::Get, full_name: "get" };
-static SET: CommandSpec = CommandSpec { id: CommandId::Set, full_name: "set" };
-static PING: CommandSpec = CommandSpec { id: CommandId::Ping, full_name: "ping" };
-pub fn lookup(name: &[u8]) -> Option<&'static CommandSpec> {
-    if name.eq_ignore_ascii_case(b"get") { Some(&GET) } else if name.eq_ignore_ascii_case(b"set") { Some(&SET) } else if name.eq_ignore_ascii_case(b"ping") { Some(&PING) } else { None }
-}
-pub fn unknown_command(_: &Args) -> CommandError { CommandError::SYNTAX }
+use alloc::format;
+use alloc::string::String;
+use spec::Flag;
+
+/// How much of what a client sent is repeated in an error about it. Units: bytes. Source: `%.128s`.
+const QUOTED_LEN_MAX: usize = 128;
+
 impl CommandSpec {
-    pub fn resolve(&'static self, _: &Args) -> Result<&'static CommandSpec, CommandError> { Ok(self) }
-    pub fn check_arity(&self, _: usize) -> Result<(), CommandError> { Ok(()) }
-    pub fn allowed_unauthenticated(&self) -> bool { false }
-    pub fn denied_when_full(&self) -> bool { false }
+    /// The command itself, or the subcommand that the second word names.
+    ///
+    /// A container alone is itself, and has the wrong number of arguments.
+    /// # Errors
+    /// No such subcommand.
+    #[inline]
+    pub fn resolve(&'static self, args: &Args) -> Result<&'static Self, CommandError> {
+        if self.subcommands.is_empty() || args.len() < 2 {
+            return Ok(self);
+        }
+        self.subcommand(args.get(1)).ok_or_else(|| self.unknown_subcommand(args.get(1)))
+    }
+
+    /// The subcommand of this name, in any case.
+    #[must_use]
+    pub fn subcommand(&self, name: &[u8]) -> Option<&'static Self> {
+        self.subcommands.iter().find(|sub| sub.name.as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// Whether a command of `argc` words, its own included, is complete.
+    ///
+    /// # Errors
+    /// Redis' text, with the name as it stands in the table.
+    #[inline]
+    pub fn check_arity(&self, argc: usize) -> Result<(), CommandError> {
+        if self.fits_arity(argc) { Ok(()) } else { Err(self.wrong_arity()) }
+    }
+
+    #[inline]
+    fn fits_arity(&self, argc: usize) -> bool {
+        let arity = usize::from(self.arity.unsigned_abs());
+        if self.arity > 0 { argc == arity } else { argc >= arity }
+    }
+
+    /// `ERR wrong number of arguments for 'name' command`
+    #[cold]
+    #[must_use]
+    pub fn wrong_arity(&self) -> CommandError {
+        CommandError::Owned(format!("ERR wrong number of arguments for '{}' command", self.full_name))
+    }
+
+    #[cold]
+    fn unknown_subcommand(&self, word: &[u8]) -> CommandError {
+        let container = self.name.to_ascii_uppercase();
+        CommandError::Owned(format!("ERR unknown subcommand '{}'. Try {container} HELP.", quoted(word, QUOTED_LEN_MAX)))
+    }
+
+    /// Whether a client that has not authenticated may run it.
+    #[inline]
+    #[must_use]
+    pub fn allowed_unauthenticated(&self) -> bool {
+        self.flags.has(Flag::NoAuth)
+    }
+
+    /// Whether it is refused when `maxmemory` is reached.
+    #[inline]
+    #[must_use]
+    pub fn denied_when_full(&self) -> bool {
+        self.flags.has(Flag::Denyoom)
+    }
+
+    /// Whether it changes the keyspace.
+    #[inline]
+    #[must_use]
+    pub fn is_write(&self) -> bool {
+        self.flags.has(Flag::Write)
+    }
 }
+
+/// The error for a name that is not in the table: it repeats the name and the first arguments.
+///
+/// Source: `commandCheckExistence` of Redis 7.0.
+#[cold]
+#[must_use]
+pub fn unknown_command(args: &Args) -> CommandError {
+    let name = quoted(args.get(0), QUOTED_LEN_MAX);
+    let mut text = format!("ERR unknown command '{name}', with args beginning with: ");
+    let mut repeated = 0;
+    for word in args.iter_from(1) {
+        if repeated >= QUOTED_LEN_MAX {
+            break;
+        }
+        let word = &word[..word.len().min(QUOTED_LEN_MAX - repeated)];
+        // Redis prints a C string: it ends at a NUL.
+        let word = &word[..word.iter().position(|&byte| byte == 0).unwrap_or(word.len())];
+        repeated += word.len() + 3;
+        text.push_str(&format!("'{}' ", String::from_utf8_lossy(word)));
+    }
+    CommandError::Owned(text)
+}
+
+/// The beginning of what a client sent, up to a NUL, as text for an error.
+fn quoted(word: &[u8], len_max: usize) -> String {
+    let word = &word[..word.len().min(len_max)];
+    let end = word.iter().position(|&byte| byte == 0).unwrap_or(word.len());
+    String::from_utf8_lossy(&word[..end]).into_owned()
+}
+
+#[cfg(test)]
+mod tests;
