@@ -1,0 +1,111 @@
+//! The points of a sweep, in the order in which they are measured.
+//!
+//! ```text
+//!   for each repetition, closed loop before open loop
+//!     for each workload
+//!       for each fraction
+//!         for each system          A B C  A B C: a drift of the machine meets all alike
+//! ```
+
+use super::config::{Config, System, Traffic};
+
+/// One measurement to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Point<'a> {
+    /// From 1 on.
+    pub repetition: u32,
+    /// What is asked.
+    pub traffic: &'a Traffic,
+    /// Who is asked.
+    pub system: &'a System,
+    /// Local share of the working set.
+    pub fraction: f64,
+    /// Open loop: the share of the all-local closed-loop rate.
+    pub load: Option<f64>,
+}
+
+impl Point<'_> {
+    /// Names the point in the journal; the same for every sweep of the same configuration.
+    pub fn id(&self) -> String {
+        let load = self.load.map(|load| format!("/load {load}")).unwrap_or_default();
+        format!("{}/{}/{}{load}/{}", self.traffic.label(), self.system.name, self.fraction, self.repetition)
+    }
+}
+
+/// Every point, in order.
+pub fn points(config: &Config) -> Vec<Point<'_>> {
+    (1..=config.repetitions).flat_map(|repetition| closed(config, repetition).chain(open(config, repetition))).collect()
+}
+
+fn closed(config: &Config, repetition: u32) -> impl Iterator<Item = Point<'_>> {
+    config.workloads.iter().flat_map(move |traffic| {
+        let fractions = traffic.fractions.as_ref().unwrap_or(&config.fractions);
+        fractions.iter().flat_map(move |&fraction| {
+            let systems = config.systems.iter().filter(move |system| takes_part(system, traffic, fraction));
+            systems.map(move |system| Point { repetition, traffic, system, fraction, load: None })
+        })
+    })
+}
+
+fn open(config: &Config, repetition: u32) -> impl Iterator<Item = Point<'_>> {
+    let loads = config.workloads.iter().filter_map(|traffic| Some((traffic, traffic.load.as_ref()?)));
+    loads.flat_map(move |(traffic, load)| {
+        let grid = load.fractions.iter().flat_map(move |&fraction| load.shares.iter().map(move |&share| (fraction, share)));
+        grid.flat_map(move |(fraction, share)| {
+            let named = config.systems.iter().filter(move |system| load.systems.contains(&system.name));
+            let systems = named.filter(move |system| takes_part(system, traffic, fraction));
+            systems.map(move |system| Point { repetition, traffic, system, fraction, load: Some(share) })
+        })
+    })
+}
+
+fn takes_part(system: &System, traffic: &Traffic, fraction: f64) -> bool {
+    traffic.systems.as_ref().is_none_or(|names| names.contains(&system.name))
+        && system.fractions.as_ref().is_none_or(|own| own.contains(&fraction))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systems_take_turns_and_open_loops_come_after_the_peak_is_known() {
+        let config = super::super::config::parse(
+            r#"
+title = "t"
+data = "8mb"
+duration = "1s"
+repetitions = 2
+fractions = [1.0, 0.5]
+[[workload]]
+name = "get_4k"
+[workload.load]
+shares = [0.5]
+fractions = [1.0, 0.5]
+systems = ["A", "B"]
+[[system]]
+name = "A"
+command = ["a", "{port}", "{local}"]
+cap = "argument"
+[[system]]
+name = "B"
+command = ["b", "{port}"]
+cap = "none"
+fractions = [1.0]
+"#,
+        )
+        .expect("good");
+        let ids: Vec<String> = points(&config).iter().map(Point::id).collect();
+        let once = |n| {
+            [
+                format!("get_4k/A/1/{n}"),
+                format!("get_4k/B/1/{n}"),
+                format!("get_4k/A/0.5/{n}"),
+                format!("get_4k/A/1/load 0.5/{n}"),
+                format!("get_4k/B/1/load 0.5/{n}"),
+                format!("get_4k/A/0.5/load 0.5/{n}"),
+            ]
+        };
+        assert_eq!(ids, [once(1), once(2)].concat());
+    }
+}
