@@ -4,6 +4,8 @@
 
 mod connection;
 pub mod context;
+pub mod database;
+pub mod farmem;
 pub mod string;
 
 use crate::args::Args;
@@ -35,6 +37,15 @@ pub fn handler(id: CommandId) -> Handler {
         CommandId::Get => (string::plan_get, string::get),
         CommandId::Set => (string::plan_set, string::set),
         CommandId::Ping => (plan_nothing, connection::ping),
+        CommandId::Select => (plan_nothing, database::select),
+        CommandId::Dbsize => (plan_nothing, database::dbsize),
+        CommandId::Flushdb => (plan_nothing, database::flushdb),
+        CommandId::Flushall => (plan_nothing, database::flushall),
+        CommandId::Swapdb => (plan_nothing, database::swapdb),
+        CommandId::FarmemEvict => (plan_nothing, farmem::evict),
+        CommandId::FarmemResidency => (plan_nothing, farmem::residency),
+        CommandId::FarmemHelp => (plan_nothing, farmem::farmem_help),
+        CommandId::FarmemStats => (plan_nothing, farmem::stats),
         _ => (plan_nothing, connection::ping),
     };
     Handler { plan, execute }

@@ -5,6 +5,7 @@
 
 mod expire_cycle;
 pub mod expires;
+pub mod footprint;
 pub mod index;
 pub mod object;
 pub mod table;
@@ -269,6 +270,17 @@ impl KeySpace {
         for entry in old.index.iter() {
             self.free_value(*entry);
         }
+    }
+
+    /// Deletes every key.
+    pub fn flush_all(&mut self) {
+        if self.far.has_borrowers() {
+            (0..DATABASES).for_each(|db| self.flush_db(db));
+            return;
+        }
+        self.dbs.fill_with(Db::default);
+        self.far.reset();
+        self.lists = Lists::default();
     }
 
     /// Keys in all databases.
