@@ -15,7 +15,7 @@ pub struct Source {
 impl Source {
     /// Whether the file is a test, or exists for tests.
     pub fn is_test(&self) -> bool {
-        self.path.starts_with("tests/") || self.path.contains("/tests/")
+        self.path.starts_with("tests/") || self.path.contains("/tests/") || self.path.ends_with("/tests.rs")
     }
 }
 
