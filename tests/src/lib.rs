@@ -1,4 +1,5 @@
 //! Everything that looks at the whole of Remora.
+#![forbid(unsafe_code)]
 
 pub mod fuzz;
 pub mod link_contract;
