@@ -48,6 +48,8 @@ const MEASURE_TICKS: u32 = 10;
 pub struct Body {
     pub engine: RefCell<Engine>,
     pub connections: RefCell<HashMap<ClientId, Rc<Connection>>>,
+    /// Connections whose other end sends no more.
+    pub draining: RefCell<Vec<Rc<Connection>>>,
     /// The one buffer that input is read into.
     pub input: RefCell<Box<[u8; INPUT_MAX]>>,
     pub clock: Clock,
@@ -80,6 +82,7 @@ impl Body {
         Body {
             engine: RefCell::new(engine),
             connections: RefCell::default(),
+            draining: RefCell::default(),
             input: RefCell::new(Box::new([0; INPUT_MAX])),
             clock,
             ticked: Notify::new(),
@@ -287,6 +290,7 @@ async fn tick(ticker: Watched, body: Rc<Body>, link: SharedLink) {
         ticks += 1;
         engine.handle_tick(now);
         drop(engine);
+        body.tick_draining();
         body.ticked.notify_waiters();
         body.wake_driver();
     }

@@ -95,6 +95,8 @@ impl Driver {
         if engine.poll_shutdown() {
             body.stop("SHUTDOWN was asked for");
         }
+        drop(engine);
+        body.close_drained(!moved && self.link.in_flight() == 0);
         body.clock.end_turn();
         if moved {
             return Next::Soon;

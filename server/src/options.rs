@@ -45,7 +45,7 @@ A Redis-compatible store with a small local memory and a heap in far memory.
       dax:/path?size=8gb      a byte-addressable device or file
       file:/path?size=8gb     a file or block device, by io_uring
   --prefetch ahead          ahead, guided, sequential or none
-  --maxmemory BYTES         cap of the data, near and far; --maxmemory-policy ...
+  --maxmemory BYTES         cap of the data, near and far; --maxmemory-policy
   --requirepass PASSWORD    and --maxclients, --timeout, --tcp-keepalive,
                             --loglevel, --logfile ... as in redis.conf
 
