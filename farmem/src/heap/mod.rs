@@ -293,6 +293,15 @@ impl Heap {
         true
     }
 
+    /// Whether [`Heap::try_grow_extent`] would do it.
+    /// # Panics
+    /// If no extent starts at `first`.
+    pub fn can_grow_extent(&self, first: PageNo, new_pages: u32) -> bool {
+        let (pages, _) = self.extent_word(first);
+        let count = new_pages.saturating_sub(pages);
+        new_pages <= Heap::EXTENT_PAGES_MAX && self.space.is_free(PageRange { first: PageNo(first.0 + pages), count })
+    }
+
     /// Makes an extent shorter; the content of the pages returned, its tail, is dead.
     /// # Panics
     /// If no extent starts at `first`, or it is shorter than `new_pages` already.

@@ -138,22 +138,25 @@ impl Space {
 
     /// Takes these very pages if all of them are free.
     pub(super) fn take_exactly(&mut self, range: PageRange) -> bool {
+        let free = self.is_free(range);
+        if free && range.count > 0 {
+            self.take(range.first.0, range.count, Purpose::Extents);
+        }
+        free
+    }
+
+    /// Whether all of these pages exist and are free.
+    pub(super) fn is_free(&self, range: PageRange) -> bool {
         let (first, count) = (range.first.0, range.count);
         let fits = self
             .capacity_pages
             .checked_sub(first)
             .is_some_and(|left| count <= left);
-        if !fits || count == 0 {
-            return fits;
-        }
-        let free = pieces(first, count).all(|(region, pages)| match self.region(region) {
-            Some(region) => region.map.is_free(pages),
-            None => true,
-        });
-        if free {
-            self.take(first, count, Purpose::Extents);
-        }
-        free
+        fits && (count == 0
+            || pieces(first, count).all(|(region, pages)| match self.region(region) {
+                Some(region) => region.map.is_free(pages),
+                None => true,
+            }))
     }
 
     /// Gives back used pages; their words have to be blank. Calls `closed` with each region that has no

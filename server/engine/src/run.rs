@@ -223,7 +223,8 @@ impl Engine {
             return self.dispatch(client, &Args::new(buffer, spans, &[]), now);
         }
         let spooled = core::mem::take(&mut client.spooled);
-        let takes_far = command::lookup(spans[0].of(buffer)).is_some_and(|spec| commands::takes_spooled(spec.id));
+        let takes_far = command::lookup(spans[0].of(buffer))
+            .is_some_and(|spec| spooled.iter().all(|argument| commands::takes_spooled(spec.id, argument.index)));
         let step = if takes_far {
             self.dispatch(client, &Args::new(buffer, spans, &spooled), now)
         } else {

@@ -36,6 +36,27 @@ pub fn handler(id: CommandId) -> Handler {
     let (plan, execute): (fn(&mut Plan, &Args), fn(&mut Context, &Args) -> Outcome) = match id {
         CommandId::Get => (string::plan_get, string::get),
         CommandId::Set => (string::plan_set, string::set),
+        CommandId::Getex => (string::plan_get, string::getex),
+        CommandId::Getdel => (string::plan_get, string::getdel),
+        CommandId::Getset => (string::plan_getset, string::getset),
+        CommandId::Setnx => (string::plan_setnx, string::setnx),
+        CommandId::Setex => (string::plan_setex, string::setex),
+        CommandId::Psetex => (string::plan_setex, string::psetex),
+        CommandId::Mget => (string::plan_mget, string::mget),
+        CommandId::Mset => (string::plan_mset, string::mset),
+        CommandId::Msetnx => (string::plan_mset, string::msetnx),
+        CommandId::Append => (string::plan_append, string::append),
+        CommandId::Strlen => (plan_key, string::strlen),
+        CommandId::Setrange => (string::plan_setrange, string::setrange),
+        CommandId::Getrange | CommandId::Substr => (string::plan_getrange, string::getrange),
+        CommandId::Incr => (string::plan_counter, string::incr),
+        CommandId::Decr => (string::plan_counter, string::decr),
+        CommandId::Incrby => (string::plan_counter, string::incrby),
+        CommandId::Decrby => (string::plan_counter, string::decrby),
+        CommandId::Incrbyfloat => (string::plan_counter, string::incrbyfloat),
+        CommandId::Lcs => (string::plan_lcs, string::lcs),
+        CommandId::Getbit => (string::plan_getbit, string::getbit),
+        CommandId::Setbit => (string::plan_setbit, string::setbit),
         CommandId::Ping => (plan_nothing, connection::ping),
         CommandId::Select => (plan_nothing, database::select),
         CommandId::Dbsize => (plan_nothing, database::dbsize),
@@ -51,7 +72,13 @@ pub fn handler(id: CommandId) -> Handler {
     Handler { plan, execute }
 }
 
-/// Commands that take large arguments as they lie in far pages. The others get them copied.
-pub fn takes_spooled(id: CommandId) -> bool {
-    matches!(id, CommandId::Set)
+/// Whether a command takes argument `index`, if that is large, as it lies in far pages. It gets the others
+/// copied, the keys among them.
+pub fn takes_spooled(id: CommandId, index: usize) -> bool {
+    match id {
+        CommandId::Set | CommandId::Setnx | CommandId::Getset | CommandId::Append => index == 2,
+        CommandId::Setex | CommandId::Psetex | CommandId::Setrange => index == 3,
+        CommandId::Mset | CommandId::Msetnx => index > 0 && index.is_multiple_of(2),
+        _ => false,
+    }
 }

@@ -23,10 +23,20 @@ pub fn framed_len(len: usize) -> usize {
     2 + Class::for_len(len).header_len() + len
 }
 
-/// Bytes that a detached header of a value of `len` bytes takes.
+/// Bytes to keep for a detached header of a value of `len` bytes: at least those of a 32-bit header, so that
+/// a value can grow to 4 GiB without its key having to move.
 #[inline]
 pub fn detached_len(len: usize) -> usize {
-    1 + Class::for_len(len).header_len()
+    1 + Class::for_len(len).max(Class::ThirtyTwo).header_len()
+}
+
+/// Writes the detached header of a value of `len` bytes in an extent with room for `capacity`; returns how
+/// many bytes that took.
+#[inline]
+pub fn write_detached(out: &mut [u8], len: usize, capacity: usize) -> usize {
+    let size = Header::with_capacity(len, capacity).encode(&mut out[1..]);
+    out[0] = size as u8;
+    1 + size
 }
 
 /// Where a framed SDS keeps its data.
@@ -72,7 +82,7 @@ pub fn write_framed(out: &mut [u8], data: &[u8]) -> usize {
 }
 
 /// Longest front of a framed SDS: tag and a 64-bit header.
-const FRONT_MAX: usize = 1 + 17;
+pub const FRONT_MAX: usize = 1 + 17;
 
 /// Reads the frame at `addr`, wherever page ends fall.
 #[inline]
