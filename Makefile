@@ -61,20 +61,21 @@ soak: setup ## Random commands against redis-server and Remora in every prefetch
 	cargo build --release -p server
 	$(python) tests/conformance/run.py --binary $(server) --random $$((4 * $(SECONDS_EACH))) --seed $(SEED)
 
-.PHONY: bench
-bench: setup ## A quick look at speed: this build beside the packaged redis-server
-	cargo build --release -p server -p redis-bench
-	$(bench) sweep redis-bench/sweeps/demo.toml
-
 .PHONY: demo
-demo: bench ## The same as bench
+demo: setup ## Two minutes: GET and LRANGE with all and with an eighth local, Remora beside Redis on swap; makes a page
+	cargo build --release -p server -p redis-bench
+	rm -rf $(target)/demo
+	$(bench) sweep redis-bench/sweeps/demo.toml --dir $(target)/demo
+
+.PHONY: bench
+bench: demo ## The same as demo
 
 .PHONY: figure2
-figure2: setup ## The poster's figure: requests a second over the share of memory that is local, every system
+figure2: setup ## The poster's figure: requests a second over the local share, every system (about 40 minutes; goes on where it stopped)
 	cargo build --release -p server -p redis-bench
 	$(bench) sweep redis-bench/sweeps/figure2.toml
 
 .PHONY: sweep
-sweep: setup ## Every workload, system and ratio (hours)
+sweep: setup ## Every workload, system and share (hours; goes on where it stopped)
 	cargo build --release -p server -p redis-bench
 	$(bench) sweep redis-bench/sweeps/all.toml

@@ -88,7 +88,7 @@ class Connection:
                 raise AssertionError(f"not a reply: {line[:80]!r}")
         return b"".join(parts)
 
-    def until_quiet(self, quiet_s, expected=None, limit_s=5.0):
+    def until_quiet(self, quiet_s, expected=None, limit_s=2.0):
         """Whatever arrives until nothing has come for `quiet_s`, and whether the server closed.
 
         With `expected` (what the reference sent, and whether it closed) waits up to `limit_s` for that
