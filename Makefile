@@ -10,6 +10,7 @@ bench := $(target)/release/remora-bench
 # redis-py lives in target/venv after `make setup`.
 python = $(firstword $(wildcard target/venv/bin/python3) python3)
 PORT ?= 6379
+results = redis-bench/results/$(shell date +%F)-$(shell git rev-parse --short HEAD)
 SECONDS_EACH ?= 60
 SEED ?= $(shell date +%s)
 
@@ -66,6 +67,7 @@ demo: setup ## Two minutes: GET and LRANGE with all and with an eighth local, Re
 	cargo build --release -p server -p redis-bench
 	rm -rf $(target)/demo
 	$(bench) sweep redis-bench/sweeps/demo.toml --dir $(target)/demo
+	$(bench) report $(target)/demo
 
 .PHONY: bench
 bench: demo ## The same as demo
@@ -73,9 +75,11 @@ bench: demo ## The same as demo
 .PHONY: figure2
 figure2: setup ## The poster's figure: requests a second over the local share, every system (about 40 minutes; goes on where it stopped)
 	cargo build --release -p server -p redis-bench
-	$(bench) sweep redis-bench/sweeps/figure2.toml
+	$(bench) sweep redis-bench/sweeps/figure2.toml --dir $(results)
+	$(bench) report $(results)
 
 .PHONY: sweep
 sweep: setup ## Every workload, system and share (hours; goes on where it stopped)
 	cargo build --release -p server -p redis-bench
-	$(bench) sweep redis-bench/sweeps/all.toml
+	$(bench) sweep redis-bench/sweeps/all.toml --dir $(results)
+	$(bench) report $(results)
