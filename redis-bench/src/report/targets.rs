@@ -1,0 +1,80 @@
+//! What the figures must show, and whether they do.
+//!
+//! A target is judged on medians; one whose systems were not measured is not listed. Refuses to round in
+//! its own favour.
+
+use super::cells::Cells;
+
+/// The system that is ours.
+const OURS: &str = "remora ahead";
+/// The local share at which targets are set.
+const EIGHTH: f64 = 0.125;
+
+/// One target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// What must hold.
+    pub says: String,
+    /// At least this, or at most.
+    pub bound: f64,
+    /// True if the bound is a lower one.
+    pub at_least: bool,
+    /// What was measured.
+    pub got: f64,
+}
+
+impl Target {
+    /// True if it is met.
+    pub fn met(&self) -> bool {
+        if self.at_least { self.got >= self.bound } else { self.got <= self.bound }
+    }
+}
+
+/// Every target that the cells can be held against.
+pub fn all(cells: &Cells) -> Vec<Target> {
+    let mut targets = Vec::new();
+    let mut add = |says: String, at_least: bool, bound: f64, got: Option<f64>| {
+        targets.extend(got.map(|got| Target { says, bound, at_least, got }));
+    };
+    let rate = |workload: &str, system: &str, fraction| Some(cells.get(workload, system, fraction)?.rate().median);
+    let share = |a: Option<f64>, b: Option<f64>| Some(a? / b?);
+    for (workload, bound) in [
+        ("get_4k", 0.95),
+        ("get_64k", 0.95),
+        ("get_mixed", 0.95),
+        ("lrange_100", 0.95),
+        ("lrange_mid", 0.95),
+        ("get_4k -P 16", 0.85),
+        ("zipf_small", 0.85),
+    ] {
+        let eighth = rate(workload, OURS, EIGHTH);
+        add(format!("{workload}: {OURS} at 12.5 % keeps of its all-local rate"), true, bound, share(eighth, rate(workload, OURS, 1.0)));
+        if workload != "zipf_small" {
+            add(format!("{workload}: {OURS} at 12.5 % against Redis all local"), true, 1.0, share(eighth, rate(workload, "redis", 1.0)));
+        }
+    }
+    for (workload, bound) in [("get_mixed", 8.0), ("lrange_100", 5.0)] {
+        let got = share(rate(workload, OURS, EIGHTH), rate(workload, "redis-swap", EIGHTH));
+        add(format!("{workload}: {OURS} against redis-swap, both at 12.5 %"), true, bound, got);
+    }
+    for workload in cells.workloads() {
+        let p99 = |fraction: f64| {
+            let cell = cells.open().find(|c| c.workload == workload && c.system == OURS && c.fraction == fraction && c.load == Some(0.7))?;
+            Some(cell.spread(|m| Some(m.latency.p99_us))?.median)
+        };
+        add(format!("{workload}: P99 of {OURS} at 70 % load, 12.5 % local against all local"), false, 2.0, share(p99(EIGHTH), p99(1.0)));
+    }
+    for (workload, bound) in [
+        ("get:64 -P 16", 0.8),
+        ("set:64 -P 16", 0.8),
+        ("get:64 -P 64", 0.6),
+        ("set:64 -P 64", 0.6),
+        ("get:1kb -P 16", 0.7),
+        ("get_64k", 0.9),
+        ("lrange_100", 0.6),
+    ] {
+        let cpu = |system: &str| Some(cells.get(workload, system, 1.0)?.spread(|m| m.server_cpu_us_per_request())?.median);
+        add(format!("{workload}: CPU a request all local, {OURS} against Redis"), false, bound, share(cpu(OURS), cpu("redis")));
+    }
+    targets
+}
