@@ -4,6 +4,7 @@
 
 mod connection;
 pub mod context;
+mod list;
 pub mod database;
 pub mod farmem;
 pub mod string;
@@ -57,6 +58,23 @@ pub fn handler(id: CommandId) -> Handler {
         CommandId::Lcs => (string::plan_lcs, string::lcs),
         CommandId::Getbit => (string::plan_getbit, string::getbit),
         CommandId::Setbit => (string::plan_setbit, string::setbit),
+        CommandId::Lpush => (list::plan_lpush, list::lpush),
+        CommandId::Rpush => (list::plan_rpush, list::rpush),
+        CommandId::Lpushx => (list::plan_lpush, list::lpushx),
+        CommandId::Rpushx => (list::plan_rpush, list::rpushx),
+        CommandId::Lpop => (list::plan_lpop, list::lpop),
+        CommandId::Rpop => (list::plan_rpop, list::rpop),
+        CommandId::Lmpop => (list::plan_lmpop, list::lmpop),
+        CommandId::Lrange => (list::plan_lrange, list::lrange),
+        CommandId::Lindex => (list::plan_lindex, list::lindex),
+        CommandId::Llen => (plan_key, list::llen),
+        CommandId::Lset => (list::plan_lset, list::lset),
+        CommandId::Linsert => (list::plan_linsert, list::linsert),
+        CommandId::Lrem => (list::plan_lrem, list::lrem),
+        CommandId::Ltrim => (list::plan_ltrim, list::ltrim),
+        CommandId::Lpos => (list::plan_lpos, list::lpos),
+        CommandId::Lmove => (list::plan_lmove, list::lmove),
+        CommandId::Rpoplpush => (list::plan_rpoplpush, list::rpoplpush),
         CommandId::Ping => (plan_nothing, connection::ping),
         CommandId::Select => (plan_nothing, database::select),
         CommandId::Dbsize => (plan_nothing, database::dbsize),
@@ -79,6 +97,9 @@ pub fn takes_spooled(id: CommandId, index: usize) -> bool {
         CommandId::Set | CommandId::Setnx | CommandId::Getset | CommandId::Append => index == 2,
         CommandId::Setex | CommandId::Psetex | CommandId::Setrange => index == 3,
         CommandId::Mset | CommandId::Msetnx => index > 0 && index.is_multiple_of(2),
+        CommandId::Lpush | CommandId::Rpush | CommandId::Lpushx | CommandId::Rpushx => index >= 2,
+        CommandId::Lset => index == 3,
+        CommandId::Linsert => index == 4,
         _ => false,
     }
 }
