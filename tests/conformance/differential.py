@@ -261,7 +261,7 @@ def run(options, tally):
                 while time.monotonic() < until:
                     one.step()
                 one.read_everything()
-            except (Different, Closed, OSError) as error:
+            except (Different, AssertionError, ValueError, Closed, OSError) as error:
                 path = leave_trace(options, mode, one.trace)
                 print(f"DIFF seed {options.seed}, {mode}: {error}\n  replay: --ways plain --prefetch {mode} "
                       f"--local-memory {options.local_memory} --script {path}", flush=True)

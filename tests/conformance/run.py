@@ -221,7 +221,7 @@ def run_script(path, options, tally):
             for group in groups:
                 try:
                     run_group(pair, group, tally, way)
-                except (AssertionError, Closed, OSError) as error:
+                except (AssertionError, ValueError, Closed, OSError) as error:
                     words = f"{type(error).__name__} {error}"
                     tally.note(False, f"{path.name} {way}", f"group `{group.name}`: {words}", b"", ours.last_words().encode())
                     if not ours.alive():
