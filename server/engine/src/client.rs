@@ -1,6 +1,7 @@
 //! One connection as the engine knows it: what it has sent, what it is owed, what it waits for.
 
 use crate::args::Spooled;
+use crate::commands::walk::Walk;
 use crate::reply::Output;
 use crate::resp::decode::{Decoder, Span};
 use crate::spool::Spool;
@@ -71,6 +72,8 @@ pub struct Client {
     pub spool: Option<Box<Spool>>,
     pub spooled: Vec<Spooled>,
     pub held_command: Option<Box<HeldCommand>>,
+    /// What the command at the front of `input` has done so far, if it goes in steps.
+    pub walk: Option<Box<Walk>>,
     /// `None` when nothing is owed.
     pub output: Option<Box<Output>>,
     /// The wait of the command at the front of `input`.
@@ -133,6 +136,7 @@ impl Clients {
             spool: None,
             spooled: Vec::new(),
             held_command: None,
+            walk: None,
             output: None,
             parked: None,
             plan_rounds: 0,

@@ -125,6 +125,7 @@ impl Engine {
             self.abandon(&mut output);
             self.keep_output(output);
         }
+        self.end_walk(&mut client);
         self.drop_spools(&mut client);
         self.clients.remove(client);
     }

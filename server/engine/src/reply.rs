@@ -229,6 +229,15 @@ impl Output {
         cut
     }
 
+    /// Appends another output, of which nothing has left yet.
+    pub fn append(&mut self, other: Output) {
+        assert!(other.near_sent == 0 && other.piece_sent == 0, "only what is whole can stand behind something");
+        let base = self.near.len();
+        self.pieces.extend(other.pieces.into_iter().map(|piece| Piece { at: base + piece.at, ..piece }));
+        self.frame_bytes += other.frame_bytes;
+        self.near.extend_from_slice(&other.near);
+    }
+
     /// Drops everything: lets go of frames, and hands each stream to `end`.
     pub fn abandon(&mut self, pager: &mut dyn Pager, mut end: impl FnMut(Box<Stream>)) {
         for piece in self.pieces.drain(..) {

@@ -290,16 +290,29 @@ impl Engine {
             }
         };
         let handler = commands::handler(spec.id);
-        let mut pages = core::mem::take(&mut self.scratch.plan);
-        pages.clear();
-        // GET 3/8: the plan names the pages, from near memory alone: the key's page and the value's.
-        let mut plan = Plan { keys: &mut self.keys, db: client.db, now, pages: &mut pages, fresh: 0 };
-        (handler.plan)(&mut plan, args);
-        let fresh = plan.fresh;
-        pages.normalise();
-        let step = self.acquire_and_execute(client, spec, handler, args, &pages, fresh, now);
-        self.scratch.plan = pages;
-        step
+        loop {
+            let mut pages = core::mem::take(&mut self.scratch.plan);
+            pages.clear();
+            // GET 3/8: the plan names the pages, from near memory alone: the key's page and the value's.
+            let walk = client.walk.as_deref();
+            let mut plan = Plan { keys: &mut self.keys, db: client.db, now, pages: &mut pages, fresh: 0, walk };
+            (handler.plan)(&mut plan, args);
+            let fresh = plan.fresh;
+            pages.normalise();
+            let step = self.acquire_and_execute(client, spec, handler, args, &pages, fresh, now);
+            self.scratch.plan = pages;
+            // A walk that is not finished: its next step, at once if the pages are here.
+            if client.walk.is_none() || matches!(step, Step::Parked) {
+                return step;
+            }
+        }
+    }
+
+    /// Gives up a walk whose client is gone or whose command has failed.
+    pub(crate) fn end_walk(&mut self, client: &mut Client) {
+        if let Some(walk) = client.walk.take() {
+            walk.end(&mut self.keys.far);
+        }
     }
 
     #[allow(clippy::too_many_arguments, reason = "one caller; a struct would only rename them")]
@@ -330,6 +343,7 @@ impl Engine {
                 }
                 Err(error) => {
                     self.settle(client);
+                    self.end_walk(client);
                     self.fail(client, &Failure::World(error));
                     return Step::Done;
                 }
@@ -342,7 +356,7 @@ impl Engine {
 
     /// Makes the client wait. Its command stays in its input and is planned again afterwards.
     fn park(&mut self, client: &mut Client, ticket: farmem::Ticket) {
-        if client.plan_rounds == 0 {
+        if client.plan_rounds == 0 && client.walk.is_none() {
             self.server.stats.command_misses += 1;
         }
         self.server.stats.parks_total += 1;
@@ -368,7 +382,7 @@ impl Engine {
             if self.reserving == Some(client.id) {
                 self.reserving = None;
             }
-        } else {
+        } else if client.walk.is_none() {
             self.server.stats.command_hits += 1;
         }
     }
@@ -383,7 +397,7 @@ impl Engine {
         now: Now,
     ) {
         self.settle(client);
-        self.server.stats.commands_processed += 1;
+        self.server.stats.commands_processed += u64::from(client.walk.is_none());
         client.last_command = spec.full_name;
         let mut output = client.output.take().unwrap_or_else(|| self.scratch.outputs.pop().unwrap_or_default());
         let silent = client.reply_mode != ReplyMode::On;
@@ -401,6 +415,7 @@ impl Engine {
         if let Err(failure) = (handler.execute)(&mut context, args) {
             // What it has answered before it failed is taken back.
             self.abandon(&mut output.cut(mark));
+            self.end_walk(client);
             encode::error(output.near(), failure.text().as_bytes());
             self.server.stats.error_replies += 1;
         }
@@ -482,7 +497,8 @@ impl Engine {
                 && let Ok(spec) = spec.resolve(&args)
                 && spec.check_arity(args.len()).is_ok()
             {
-                let mut plan = Plan { keys: &mut self.keys, db: client.db, now, pages: &mut pages, fresh: 0 };
+                let (db, keys) = (client.db, &mut self.keys);
+                let mut plan = Plan { keys, db, now, pages: &mut pages, fresh: 0, walk: None };
                 (commands::handler(spec.id).plan)(&mut plan, &args);
             }
             at += consumed;

@@ -141,7 +141,7 @@ impl Engine {
 }
 
 /// Writes `bytes` to an extent that is freed when the slice has been read.
-fn spill(far: &mut Far, bytes: &[u8]) -> Outcome<FarSlice> {
+pub fn spill(far: &mut Far, bytes: &[u8]) -> Outcome<FarSlice> {
     let object = far.allocate_extent(bytes.len(), FarAddr::NULL)?.first.addr();
     far.write_pages(object.page(), bytes)?;
     far.borrow_object(object);

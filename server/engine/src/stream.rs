@@ -42,6 +42,11 @@ impl Stream {
         self.slices.push_back(slice);
     }
 
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.slices.is_empty()
+    }
+
     /// Near memory that the stream takes. Units: bytes.
     pub fn near_bytes(&self) -> usize {
         self.slices.capacity() * size_of::<FarSlice>()

@@ -1,5 +1,6 @@
 //! What a command sees while it is planned and while it is executed.
 
+use super::walk::Walk;
 use crate::args::Args;
 use crate::client::{Client, Clients};
 use crate::engine::Now;
@@ -26,6 +27,8 @@ pub struct Plan<'a> {
     pub pages: &'a mut PageSet,
     /// Frames that execution will take for pages that are new.
     pub fresh: u32,
+    /// What the command has done so far, if it goes in steps.
+    pub walk: Option<&'a Walk>,
 }
 
 impl Plan<'_> {

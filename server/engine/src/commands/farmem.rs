@@ -21,10 +21,9 @@ fn entry_of(context: &mut Context, key: &[u8]) -> Option<Entry> {
     let db = context.client.db;
     let planned = context.keys.plan_key(db, key, &mut farmem::PageSet::new());
     planned.or_else(|| {
-        let index = &context.keys.dbs[db].index;
         let hash = context.keys.fingerprint(key);
-        let first = index.find(hash).next().map(|position| *index.get(position));
-        first
+        let index = &context.keys.dbs[db].index;
+        index.find(hash).next().map(|position| *index.get(position))
     })
 }
 

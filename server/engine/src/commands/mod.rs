@@ -4,10 +4,16 @@
 
 mod connection;
 pub mod context;
-mod list;
 pub mod database;
+pub mod debug;
+pub mod expire;
 pub mod farmem;
+pub mod generic;
+mod list;
+pub mod object;
+pub mod scan;
 pub mod string;
+pub mod walk;
 
 use crate::args::Args;
 use crate::command::CommandId;
@@ -76,6 +82,34 @@ pub fn handler(id: CommandId) -> Handler {
         CommandId::Lmove => (list::plan_lmove, list::lmove),
         CommandId::Rpoplpush => (list::plan_rpoplpush, list::rpoplpush),
         CommandId::Ping => (plan_nothing, connection::ping),
+        CommandId::Copy => (generic::plan_copy, generic::copy),
+        CommandId::Del | CommandId::Unlink => (generic::plan_keys, generic::del),
+        CommandId::Exists => (generic::plan_keys, generic::exists),
+        CommandId::Touch => (generic::plan_keys, generic::touch),
+        CommandId::Type => (plan_key, generic::type_of),
+        CommandId::Rename => (generic::plan_rename, generic::rename),
+        CommandId::Renamenx => (generic::plan_rename, generic::renamenx),
+        CommandId::Move => (generic::plan_move, generic::move_key),
+        CommandId::Expire => (plan_key, expire::expire),
+        CommandId::Expireat => (plan_key, expire::expireat),
+        CommandId::Expiretime => (plan_key, expire::expiretime),
+        CommandId::Persist => (plan_key, expire::persist),
+        CommandId::Pexpire => (plan_key, expire::pexpire),
+        CommandId::Pexpireat => (plan_key, expire::pexpireat),
+        CommandId::Pexpiretime => (plan_key, expire::pexpiretime),
+        CommandId::Pttl => (plan_key, expire::pttl),
+        CommandId::Ttl => (plan_key, expire::ttl),
+        CommandId::Keys => (scan::plan_keys, scan::keys),
+        CommandId::Scan => (scan::plan_scan, scan::scan),
+        CommandId::Randomkey => (scan::plan_randomkey, scan::randomkey),
+        CommandId::ObjectEncoding => (object::plan_second, object::encoding),
+        CommandId::ObjectFreq => (object::plan_second, object::freq),
+        CommandId::ObjectHelp => (plan_nothing, object::object_help),
+        CommandId::ObjectIdletime => (object::plan_second, object::idletime),
+        CommandId::ObjectRefcount => (object::plan_second, object::refcount),
+        CommandId::MemoryUsage => (object::plan_second, object::memory_usage),
+        CommandId::MemoryHelp => (plan_nothing, object::memory_help),
+        CommandId::Debug => (plan_nothing, debug::debug),
         CommandId::Select => (plan_nothing, database::select),
         CommandId::Dbsize => (plan_nothing, database::dbsize),
         CommandId::Flushdb => (plan_nothing, database::flushdb),

@@ -108,6 +108,12 @@ impl Expires {
         self.table.random(random).map(|(_, expiry)| expiry)
     }
 
+    /// Shows some expiry times in an order that stays. See [`Table::scan`].
+    #[inline]
+    pub fn scan(&self, cursor: u64, at_least: usize, see: impl FnMut(&Expiry)) -> u64 {
+        self.table.scan(cursor, at_least, see)
+    }
+
     /// All expiry times, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = &Expiry> + '_ {
         self.table.iter()

@@ -2,6 +2,7 @@
 
 use super::KeySpace;
 use super::index::{Entry, Kind};
+use crate::value::list::ListId;
 use farmem::PageSet;
 
 /// Near bytes of an entry: 16, at a load of about 0.77. Units: bytes.
@@ -35,7 +36,10 @@ impl KeySpace {
         match entry.kind() {
             Kind::SmallString | Kind::SmallList => {}
             Kind::LargeString => add(entry.addr()),
-            Kind::LargeList => {}
+            Kind::LargeList => {
+                self.lists.all_pages(&self.far, ListId::of(entry), &mut footprint.pages);
+                footprint.far_bytes = self.list_bytes(entry);
+            }
         }
         footprint.pages.normalise();
         footprint

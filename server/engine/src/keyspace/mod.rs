@@ -3,11 +3,12 @@
 //! Refuses to know commands. Finding a key compares the key in its object, so that page is planned by
 //! whoever looks a key up; everything else here (deleting, expiring, counting) is near.
 
-mod expire_cycle;
+pub mod expire_cycle;
 pub mod expires;
 pub mod footprint;
 pub mod index;
 pub mod object;
+pub mod rekey;
 pub mod table;
 
 use crate::error::Outcome;
@@ -58,6 +59,12 @@ pub struct KeySpace {
     /// The access clock that `find` stamps entries with. See `maxmemory`.
     pub clock: AccessClock,
     pub seed: u64,
+    /// What RANDOMKEY draws from.
+    pub draw: u64,
+    /// Whether keys expire by the clock; `DEBUG SET-ACTIVE-EXPIRE`.
+    pub active_expire: bool,
+    /// Where the expire cycle goes on.
+    pub cycle: expire_cycle::Cycle,
 }
 
 /// How `find` records that a key was used.
@@ -86,6 +93,9 @@ impl KeySpace {
             stats: KeyStats::default(),
             clock: AccessClock { random: seed | 1, ..AccessClock::default() },
             seed,
+            draw: seed,
+            active_expire: true,
+            cycle: expire_cycle::Cycle::default(),
         }
     }
 
@@ -299,6 +309,11 @@ impl AccessClock {
     /// Redis' counter of a key that was never read: 5, now.
     fn lfu_fresh(&self) -> u32 {
         (self.minutes() << 8) | LFU_INITIAL
+    }
+
+    /// Seconds since a key was used.
+    pub fn idle_seconds(&self, access: u32) -> u32 {
+        self.seconds.wrapping_sub(access) & index::ACCESS_MAX
     }
 
     fn minutes(&self) -> u32 {
