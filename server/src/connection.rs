@@ -241,7 +241,7 @@ impl Body {
                 return Poll::Pending;
             }
             let mut buffer = self.input.borrow_mut();
-            // GET 1/8: bytes arrive in the buffer that all connections share.
+            // Bytes arrive in the buffer that all connections share.
             let len = match recv(&connection.socket, &mut buffer[..], RecvFlags::empty()) {
                 Ok((0, _)) => return Poll::Ready(Received::End),
                 Ok((len, _)) => len,

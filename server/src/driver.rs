@@ -118,7 +118,7 @@ impl Driver {
         }
         let submitted = !self.batch.is_empty();
         if submitted {
-            // GET 5/8: the missing pages of all clients of this turn go on the wire together.
+            // The missing pages of all clients of this turn go on the wire together.
             self.link.submit(&self.batch, engine.frames(), now.monotonic);
             self.batch.clear();
         }
