@@ -20,7 +20,7 @@ pub enum Value {
 }
 
 /// A database.
-#[derive(Default)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Model {
     keys: HashMap<Vec<u8>, Value>,
 }
@@ -86,8 +86,7 @@ impl Model {
             b"STRLEN" => integer(self.text(key)?.map_or(0, Vec::len) as i64),
             b"GETRANGE" => {
                 let text = self.text(key)?.cloned().unwrap_or_default();
-                let range = clamp(number(words[2]), number(words[3]), text.len());
-                bulk(Some(&text[range]))
+                bulk(Some(&text[part(number(words[2]), number(words[3]), text.len())]))
             }
             b"APPEND" | b"SETRANGE" => {
                 let mut text = self.text(key)?.cloned().unwrap_or_default();
@@ -250,6 +249,15 @@ fn clamp(start: i64, stop: i64, len: usize) -> std::ops::Range<usize> {
     let start = if start < 0 { (start + len).max(0) } else { start };
     let stop = (if stop < 0 { stop + len } else { stop }).min(len - 1);
     if start > stop { 0..0 } else { start as usize..stop as usize + 1 }
+}
+
+/// Bytes `start..=stop` of `len` for GETRANGE, which takes a stop before the first byte for the first byte.
+fn part(start: i64, stop: i64, len: usize) -> std::ops::Range<usize> {
+    if start < 0 && stop < 0 && start > stop {
+        return 0..0;
+    }
+    let stop = if stop < 0 { (stop + len as i64).max(0) } else { stop };
+    clamp(start, stop, len)
 }
 
 fn position(index: i64, len: usize) -> Option<usize> {
