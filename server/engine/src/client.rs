@@ -42,6 +42,17 @@ pub enum ReplyMode {
     Skip,
 }
 
+impl ReplyMode {
+    /// The mode once a command is done.
+    pub fn after_command(self) -> ReplyMode {
+        match self {
+            ReplyMode::SkipNext => ReplyMode::Skip,
+            ReplyMode::Skip => ReplyMode::On,
+            mode => mode,
+        }
+    }
+}
+
 /// A parked command with spooled arguments, which cannot be parsed again.
 pub struct HeldCommand {
     /// Its arguments, in the bytes at the front of the client's input.

@@ -2,6 +2,8 @@
 //!
 //! Refuses to read files and command lines: a body does, and hands each directive to [`Config::set`].
 
+mod inert;
+
 use crate::glob;
 use crate::number;
 use alloc::borrow::ToOwned;
@@ -97,40 +99,11 @@ pub struct Config {
     pub logfile: String,
     /// Ticks a second, as Redis names them; ticks here are always ten a second.
     pub hz: u64,
+    /// The kind of pager.
+    pub pager: String,
     /// Directives of Redis that are accepted and remembered, and have no effect here.
     pub inert: Vec<(&'static str, String)>,
 }
-
-/// Directives of Redis that clients and its test suite set and that mean nothing here, with their defaults.
-const INERT: &[(&str, &str)] = &[
-    ("save", ""),
-    ("appendonly", "no"),
-    ("appendfsync", "everysec"),
-    ("dir", "."),
-    ("dbfilename", "dump.rdb"),
-    ("daemonize", "no"),
-    ("databases", "16"),
-    ("list-max-listpack-size", "-2"),
-    ("list-max-ziplist-size", "-2"),
-    ("list-compress-depth", "0"),
-    ("lazyfree-lazy-expire", "no"),
-    ("lazyfree-lazy-eviction", "no"),
-    ("lazyfree-lazy-server-del", "no"),
-    ("lazyfree-lazy-user-del", "no"),
-    ("lazyfree-lazy-user-flush", "no"),
-    ("slowlog-log-slower-than", "10000"),
-    ("slowlog-max-len", "128"),
-    ("latency-monitor-threshold", "0"),
-    ("notify-keyspace-events", ""),
-    ("activedefrag", "no"),
-    ("active-expire-effort", "1"),
-    ("enable-debug-command", "local"),
-    ("tracking-table-max-keys", "1000000"),
-    ("maxmemory-clients", "0"),
-    ("repl-diskless-sync-delay", "0"),
-    ("set-proc-title", "yes"),
-    ("always-show-logo", "no"),
-];
 
 /// A directive that cannot be taken.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -167,14 +140,24 @@ impl Default for Config {
             loglevel: "notice".to_owned(),
             logfile: String::new(),
             hz: 10,
-            inert: INERT.iter().map(|&(name, value)| (name, value.to_owned())).collect(),
+            pager: "soft".to_owned(),
+            inert: inert::defaults(),
         }
     }
 }
 
 /// Directives that cannot be changed while the server runs.
 const START_ONLY: &[&str] =
-    &["port", "bind", "unixsocket", "tcp-backlog", "far-memory", "prefetch", "daemonize", "databases", "logfile"];
+    &["port", "bind", "unixsocket", "tcp-backlog", "far-memory", "prefetch", "pager", "logfile"];
+
+/// Directives with two names: the other one, and the one that it is known by here.
+const ALIASES: &[(&str, &str)] = &[("list-max-ziplist-size", "list-max-listpack-size")];
+
+/// Kinds of pagers.
+const PAGERS: [(&str, ()); 1] = [("soft", ())];
+
+/// How talkative the log is.
+const LEVELS: [(&str, ()); 4] = [("debug", ()), ("verbose", ()), ("notice", ()), ("warning", ())];
 
 /// The least local memory: the least frames, and room for the index of a few thousand keys. Units: bytes.
 pub const LOCAL_MEMORY_MIN: u64 = 1 << 20;
@@ -184,7 +167,7 @@ impl Config {
     /// # Errors
     /// `Unknown` or `Bad`, in words for whoever typed it.
     pub fn set(&mut self, name: &str, words: &[&str]) -> Result<(), ConfigError> {
-        let name = name.to_ascii_lowercase();
+        let name = canonical(name);
         let value = words.join(" ");
         match name.as_str() {
             "port" => self.port = bounded(&value, 0, 65_535)? as u16,
@@ -213,46 +196,70 @@ impl Config {
             "proto-max-bulk-len" => {
                 let bytes = memory(&value)?;
                 if !(1 << 20..=512 << 20).contains(&bytes) {
-                    return Err(ConfigError::Bad("argument must be between 1048576 and 536870912 inclusive".to_owned()));
+                    return Err(ConfigError::Bad(
+                        "argument must be between 1048576 and 536870912 inclusive".to_owned(),
+                    ));
                 }
                 self.proto_max_bulk_len = bytes;
             }
             "loglevel" => {
-                const LEVELS: [(&str, ()); 4] = [("debug", ()), ("verbose", ()), ("notice", ()), ("warning", ())];
                 choice(&value, &LEVELS)?;
                 self.loglevel = value.to_ascii_lowercase();
             }
             "logfile" => self.logfile = value,
-            "hz" => self.hz = bounded(&value, 1, 500)?,
+            // Source: Redis' `updateHZ`.
+            "hz" => self.hz = bounded(&value, 0, i32::MAX as u64)?.clamp(1, 500),
+            "pager" => {
+                choice(&value, &PAGERS)?;
+                self.pager = value.to_ascii_lowercase();
+            }
             _ => {
-                let inert = self.inert.iter_mut().find(|(known, _)| *known == name).ok_or(ConfigError::Unknown)?;
-                inert.1 = value;
+                let kept =
+                    self.inert.iter_mut().find(|(known, _)| *known == name).ok_or(ConfigError::Unknown)?;
+                kept.1 = inert::check(kept.0, value)?;
             }
         }
         Ok(())
     }
 
-    /// Takes one directive of `CONFIG SET`.
+    /// The name by which a directive is known here, if `CONFIG SET` may change it.
     /// # Errors
-    /// As [`Config::set`], and `StartOnly`.
-    pub fn set_running(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
-        let name = name.to_ascii_lowercase();
-        if START_ONLY.contains(&name.as_str()) {
+    /// `Unknown`, `StartOnly`, or `Bad` for one that no client may change.
+    pub fn changeable(&self, name: &str) -> Result<String, ConfigError> {
+        let name = canonical(name);
+        if !self.all().iter().any(|(known, _)| *known == name) {
+            return Err(ConfigError::Unknown);
+        }
+        if START_ONLY.contains(&name.as_str()) || inert::is_start_only(&name) {
             return Err(ConfigError::StartOnly);
         }
-        self.set(&name, &[value])
+        if inert::is_protected(&name) {
+            return Err(ConfigError::Bad("can't set protected config".to_owned()));
+        }
+        Ok(name)
     }
 
-    /// The directives whose names match a glob pattern, with their values as they would be typed.
-    pub fn matching(&self, pattern: &[u8]) -> Vec<(String, String)> {
+    /// The directives that a glob pattern, or a name alone, asks for, with their values as they would be
+    /// typed. A name alone is answered as it was spelled. Source: Redis' `configGetCommand`.
+    pub fn matching(&self, pattern: &str) -> Vec<(String, String)> {
         let mut all = self.all();
-        all.retain(|(name, _)| glob::matches(pattern, name.as_bytes(), glob::Case::Ignored));
+        if !pattern.contains(['*', '?', '[']) {
+            let name = canonical(pattern);
+            all.retain(|(known, _)| *known == name);
+            all.iter_mut().for_each(|(known, _)| *known = pattern.to_owned());
+            return all;
+        }
+        for &(alias, name) in ALIASES {
+            let value = all.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+            all.extend(value.map(|value| (alias.to_owned(), value)));
+        }
+        all.retain(|(name, _)| glob::matches(pattern.as_bytes(), name.as_bytes(), glob::Case::Ignored));
         all
     }
 
     /// Every directive with its value.
     pub fn all(&self) -> Vec<(String, String)> {
-        let own: [(&str, String); 21] = [
+        let own: [(&str, String); 22] = [
             ("port", self.port.to_string()),
             ("bind", self.bind.join(" ")),
             ("unixsocket", self.unixsocket.clone()),
@@ -265,6 +272,7 @@ impl Config {
             ("local-memory", self.local_memory.to_string()),
             ("far-memory", self.far_memory.join(" ")),
             ("prefetch", spell(self.prefetch, &PREFETCHES)),
+            ("pager", self.pager.clone()),
             ("maxmemory", self.maxmemory.to_string()),
             ("maxmemory-policy", spell(self.maxmemory_policy, &POLICIES)),
             ("maxmemory-samples", self.maxmemory_samples.to_string()),
@@ -290,8 +298,18 @@ impl Config {
     }
 }
 
+/// A directive's name in lower case, and an alias replaced.
+fn canonical(name: &str) -> String {
+    let name = name.to_ascii_lowercase();
+    let known = ALIASES.iter().find(|(alias, _)| *alias == name);
+    known.map_or(name, |&(_, known)| known.to_owned())
+}
+
 fn spell<T: PartialEq>(value: T, choices: &[(&str, T)]) -> String {
-    choices.iter().find(|(_, choice)| *choice == value).map_or_else(String::new, |(name, _)| (*name).to_owned())
+    choices
+        .iter()
+        .find(|(_, choice)| *choice == value)
+        .map_or_else(String::new, |(name, _)| (*name).to_owned())
 }
 
 fn spell_yes_no(value: bool) -> String {
@@ -315,12 +333,18 @@ fn yes_no(value: &str) -> Result<bool, ConfigError> {
 }
 
 fn bounded(value: &str, min: u64, max: u64) -> Result<u64, ConfigError> {
+    let bound = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    // Not negative, because `min` is not.
+    integer(value, bound(min), bound(max)).map(i64::cast_unsigned)
+}
+
+fn integer(value: &str, min: i64, max: i64) -> Result<i64, ConfigError> {
     let number = number::parse_i64(value.as_bytes())
         .ok_or_else(|| ConfigError::Bad("argument couldn't be parsed into an integer".to_owned()))?;
-    u64::try_from(number)
-        .ok()
-        .filter(|number| (min..=max).contains(number))
-        .ok_or_else(|| ConfigError::Bad(format!("argument must be between {min} and {max} inclusive")))
+    if (min..=max).contains(&number) {
+        return Ok(number);
+    }
+    Err(ConfigError::Bad(format!("argument must be between {min} and {max} inclusive")))
 }
 
 /// Redis' `memtoull`: 1k is 1000 bytes, 1kb is 1024.

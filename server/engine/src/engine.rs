@@ -191,6 +191,11 @@ impl Engine {
         }
         let id = self.ready.pop_front()?;
         let Some(mut client) = self.clients.take(id) else { return Some(id) };
+        if client.killed {
+            // Its wait is cancelled when the body has closed it.
+            self.put_back(client);
+            return Some(id);
+        }
         client.parked = None;
         self.pump(&mut client, now);
         self.run_input(&mut client, now);

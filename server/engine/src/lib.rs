@@ -30,3 +30,4 @@ mod value;
 pub use client::{ClientId, Peer};
 pub use config::{Config, ConfigError};
 pub use engine::{Engine, LinkReport, Now};
+pub use server::ProcessFacts;

@@ -68,7 +68,7 @@ impl Engine {
         Limits {
             bulk_len_max: self.server.config.proto_max_bulk_len,
             spool_min: if crowded { PAGE_SIZE as u64 } else { SPOOL_MIN as u64 },
-            authenticated: client.authenticated,
+            authenticated: client.authenticated || self.server.is_open(),
         }
     }
 
@@ -153,7 +153,7 @@ impl Engine {
     fn refuse_spool(&mut self, client: &mut Client, failure: &Failure) {
         let output = client.output.get_or_insert_with(|| self.scratch.outputs.pop().unwrap_or_default());
         encode::error(output.near(), failure.text().as_bytes());
-        self.server.stats.error_replies += 1;
+        self.server.count_error(failure.text());
         client.closing = true;
     }
 
@@ -191,6 +191,7 @@ impl Engine {
                 Err(error) => {
                     let output = client.output.get_or_insert_with(|| self.scratch.outputs.pop().unwrap_or_default());
                     error.encode(output.near());
+                    self.server.count_error("ERR");
                     client.closing = true;
                     at = buffer.len();
                     break;
@@ -397,10 +398,11 @@ impl Engine {
         now: Now,
     ) {
         self.settle(client);
-        self.server.stats.commands_processed += u64::from(client.walk.is_none());
+        let first = u64::from(client.walk.is_none());
+        self.server.stats.commands_processed += first;
+        self.server.calls.of_mut(spec.id).calls += first;
         client.last_command = spec.full_name;
         let mut output = client.output.take().unwrap_or_else(|| self.scratch.outputs.pop().unwrap_or_default());
-        let silent = client.reply_mode != ReplyMode::On;
         let mark = output.mark();
         let resp3 = client.resp3;
         let mut context = Context {
@@ -417,9 +419,10 @@ impl Engine {
             self.abandon(&mut output.cut(mark));
             self.end_walk(client);
             encode::error(output.near(), failure.text().as_bytes());
-            self.server.stats.error_replies += 1;
+            self.server.count_error(failure.text());
+            self.server.calls.of_mut(spec.id).failed += 1;
         }
-        if silent || client.reply_mode != ReplyMode::On {
+        if client.reply_mode != ReplyMode::On {
             self.silence(client, &mut output, mark);
         }
         self.reclaim_ready(client);
@@ -430,16 +433,15 @@ impl Engine {
         }
     }
 
-    /// `CLIENT REPLY`: takes back what the command has answered.
+    /// `CLIENT REPLY`: takes back what the command has answered. What counts is the mode after it: CLIENT
+    /// REPLY ON is answered, and so is RESET.
     #[cold]
     fn silence(&mut self, client: &mut Client, output: &mut crate::reply::Output, mark: crate::reply::Mark) {
-        let mut cut = output.cut(mark);
-        self.abandon(&mut cut);
-        client.reply_mode = match client.reply_mode {
-            ReplyMode::SkipNext => ReplyMode::Skip,
-            ReplyMode::Skip => ReplyMode::On,
-            mode => mode,
-        };
+        if client.reply_mode != ReplyMode::SkipNext {
+            let mut cut = output.cut(mark);
+            self.abandon(&mut cut);
+        }
+        client.reply_mode = client.reply_mode.after_command();
     }
 
     /// Clients that a command has ended (`CLIENT KILL`) are told to the body.
@@ -457,11 +459,12 @@ impl Engine {
 
     /// Answers an error.
     fn fail(&mut self, client: &mut Client, failure: &Failure) {
-        self.server.stats.error_replies += 1;
+        self.server.count_error(failure.text());
         if client.reply_mode == ReplyMode::On {
             let output = client.output.get_or_insert_with(|| self.scratch.outputs.pop().unwrap_or_default());
             encode::error(output.near(), failure.text().as_bytes());
         }
+        client.reply_mode = client.reply_mode.after_command();
     }
 
     /// Checks that need no key: arity, authentication, memory. Source: `processCommand` of Redis 7.0.
@@ -473,14 +476,23 @@ impl Engine {
         args: &Args,
     ) -> Result<&'static CommandSpec, CommandError> {
         let spec = spec.resolve(args)?;
+        if let Err(error) = self.check_rules(client, spec, args) {
+            self.server.calls.of_mut(spec.id).rejected += 1;
+            return Err(error);
+        }
+        Ok(spec)
+    }
+
+    #[inline]
+    fn check_rules(&mut self, client: &Client, spec: &CommandSpec, args: &Args) -> Result<(), CommandError> {
         spec.check_arity(args.len())?;
-        if !client.authenticated && !spec.allowed_unauthenticated() {
+        if !client.authenticated && !self.server.is_open() && !spec.allowed_unauthenticated() {
             return Err(CommandError::Text("NOAUTH Authentication required."));
         }
         if spec.denied_when_full() {
             self.keys.make_room(&mut self.server)?;
         }
-        Ok(spec)
+        Ok(())
     }
 
     /// Asks for the pages of the commands behind a parked one, in the same batch.

@@ -3,10 +3,12 @@
 //! Refuses to print itself: `commands::info` does.
 
 use crate::client::{ClientId, Peer};
+use crate::command::CommandId;
 use crate::config::Config;
-use crate::engine::{LinkReport, Now};
-use crate::keyspace::KeySpace;
+use crate::engine::{Engine, LinkReport, Now};
+use crate::keyspace::{KeySpace, KeyStats};
 use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -41,12 +43,96 @@ pub struct ProcessUsage {
     pub user_cpu_us: u64,
 }
 
+/// What the body knows of its process once and for all, for INFO.
+#[derive(Clone, Default, Debug)]
+pub struct ProcessFacts {
+    /// The process' number.
+    pub process_id: u32,
+    /// Name, release and machine of the operating system.
+    pub os: String,
+    /// Path of the program.
+    pub executable: String,
+    /// Path of the configuration file, if there is one.
+    pub config_file: String,
+    /// Memory of this machine.
+    pub machine_memory_bytes: u64,
+}
+
+/// What became of the calls of one command.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Calls {
+    /// It ran.
+    pub calls: u64,
+    /// It was not let run: arity, authentication, memory.
+    pub rejected: u64,
+    /// It ran and answered an error.
+    pub failed: u64,
+}
+
+impl Calls {
+    /// Whether there were any.
+    pub fn any(&self) -> bool {
+        self.calls + self.rejected + self.failed > 0
+    }
+}
+
+/// The calls of each command.
+pub struct CallTable(Box<[Calls; COMMANDS_MAX]>);
+
+/// A [`CommandId`] is a byte, so none lies beyond. 256 of 24 bytes are 6 KiB.
+const COMMANDS_MAX: usize = 1 << u8::BITS;
+
+impl Default for CallTable {
+    fn default() -> CallTable {
+        CallTable(Box::new([Calls::default(); COMMANDS_MAX]))
+    }
+}
+
+impl CallTable {
+    /// The calls of one command.
+    #[inline]
+    pub fn of(&self, id: CommandId) -> Calls {
+        self.0[id as u8 as usize]
+    }
+
+    /// The calls of one command, to be counted.
+    #[inline]
+    pub fn of_mut(&mut self, id: CommandId) -> &mut Calls {
+        &mut self.0[id as u8 as usize]
+    }
+}
+
+/// How often each error code was answered, in the order of the codes.
+#[derive(Clone, Default, Debug)]
+pub struct ErrorCounts(Vec<(String, u64)>);
+
+/// Codes that are counted by themselves: twice as many as Redis has. More are not counted.
+const ERROR_CODES_MAX: usize = 64;
+
+impl ErrorCounts {
+    /// Each code with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|(code, count)| (code.as_str(), *count))
+    }
+
+    fn count(&mut self, code: &str) {
+        match self.0.binary_search_by(|(known, _)| known.as_str().cmp(code)) {
+            Ok(at) => self.0[at].1 += 1,
+            Err(at) if self.0.len() < ERROR_CODES_MAX => self.0.insert(at, (code.to_owned(), 1)),
+            Err(_) => {}
+        }
+    }
+}
+
 /// The store's own state.
 pub struct Server {
     pub config: Config,
     pub stats: Stats,
+    pub calls: CallTable,
+    pub errors: ErrorCounts,
     pub started: Now,
     pub links: Vec<LinkReport>,
+    pub facts: ProcessFacts,
     pub process: ProcessUsage,
     /// Near memory but for frames, as of the last tick. Units: bytes.
     pub near_bytes: u64,
@@ -147,8 +233,11 @@ impl Server {
         let mut server = Server {
             config,
             stats: Stats::default(),
+            calls: CallTable::default(),
+            errors: ErrorCounts::default(),
             started: now,
             links: Vec::new(),
+            facts: ProcessFacts::default(),
             process: ProcessUsage::default(),
             near_bytes: 0,
             client_buffer_bytes: 0,
@@ -175,6 +264,37 @@ impl Server {
         self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 1
     }
 
+    /// Counts an error reply; its code is the first word. Source: Redis' `afterErrorReply`.
+    #[cold]
+    pub fn count_error(&mut self, text: &str) {
+        self.stats.error_replies += 1;
+        self.errors.count(text.split(' ').next().unwrap_or(text));
+    }
+
+    /// Near and far memory of the data set and of what goes with it: Redis' `used_memory`, which
+    /// `maxmemory` caps. Units: bytes.
+    pub fn used_memory(&self, keys: &KeySpace) -> u64 {
+        keys.used_bytes(self.client_buffer_bytes)
+    }
+
+    /// Whether a client that has not said who it is may do as it likes.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.config.requirepass.is_empty()
+    }
+
+    /// Sets to zero what `CONFIG RESETSTAT` sets to zero. The peak of memory stays, as in Redis.
+    pub fn reset_stats(&mut self, keys: &mut KeySpace) {
+        self.stats = Stats { memory_peak: self.stats.memory_peak, ..Stats::default() };
+        self.calls = CallTable::default();
+        self.errors = ErrorCounts::default();
+        self.rate = Rate::default();
+        keys.stats = KeyStats { changes: keys.stats.changes, ..KeyStats::default() };
+        keys.far.pager.drain_fetch_latencies(&mut self.latencies.drained);
+        self.latencies.clear();
+        keys.far.pager.reset_stats();
+    }
+
     /// Whether to refuse a connection, and with which words. Source: Redis' `acceptCommonHandler`.
     pub fn refuse(&mut self, peer: &Peer, clients: usize) -> Result<(), String> {
         let words = if clients >= self.config.maxclients {
@@ -198,11 +318,18 @@ impl Server {
             self.latencies.record(latency_ns);
         }
         self.latencies.drained = drained;
-        let used = keys.far.heap.stats().used_bytes + self.near_bytes;
+        let used = self.used_memory(keys);
         self.stats.memory_peak = self.stats.memory_peak.max(used);
         keys.clock.lfu = self.config.maxmemory_policy.is_lfu();
         keys.clock.lfu_log_factor = self.config.lfu_log_factor;
         keys.clock.lfu_decay_minutes = self.config.lfu_decay_time;
+    }
+}
+
+impl Engine {
+    /// What the body knows of its process, for INFO; to be said once.
+    pub fn set_process_facts(&mut self, facts: ProcessFacts) {
+        self.server.facts = facts;
     }
 }
 

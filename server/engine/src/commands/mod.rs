@@ -2,6 +2,7 @@
 //!
 //! The command table (`crate::command`) says what a command looks like; [`handler`] says what runs.
 
+mod client;
 mod connection;
 pub mod context;
 pub mod database;
@@ -9,9 +10,11 @@ pub mod debug;
 pub mod expire;
 pub mod farmem;
 pub mod generic;
+mod info;
 mod list;
 pub mod object;
 pub mod scan;
+mod server;
 pub mod string;
 pub mod walk;
 
@@ -35,6 +38,11 @@ pub fn plan_nothing(_: &mut Plan, _: &Args) {}
 /// The plan of commands that look up the key in argument 1 and read no value.
 pub fn plan_key(plan: &mut Plan, args: &Args) {
     plan.key(args.get(1));
+}
+
+/// What runs for a container alone.
+fn container(_: &mut Context, _: &Args) -> Outcome {
+    unreachable!("a container without a subcommand has the wrong number of arguments")
 }
 
 /// What runs for a command.
@@ -119,7 +127,38 @@ pub fn handler(id: CommandId) -> Handler {
         CommandId::FarmemResidency => (plan_nothing, farmem::residency),
         CommandId::FarmemHelp => (plan_nothing, farmem::farmem_help),
         CommandId::FarmemStats => (plan_nothing, farmem::stats),
-        _ => (plan_nothing, connection::ping),
+        CommandId::Echo => (plan_nothing, connection::echo),
+        CommandId::Auth => (plan_nothing, connection::auth),
+        CommandId::Hello => (plan_nothing, connection::hello),
+        CommandId::Quit => (plan_nothing, connection::quit),
+        CommandId::Reset => (plan_nothing, connection::reset),
+        CommandId::ClientId => (plan_nothing, client::id),
+        CommandId::ClientList => (plan_nothing, client::list),
+        CommandId::ClientSetname => (plan_nothing, client::setname),
+        CommandId::ClientGetname => (plan_nothing, client::getname),
+        CommandId::ClientInfo => (plan_nothing, client::info),
+        CommandId::ClientKill => (plan_nothing, client::kill),
+        CommandId::ClientReply => (plan_nothing, client::reply),
+        CommandId::ClientNoEvict => (plan_nothing, client::no_evict),
+        CommandId::ClientHelp => (plan_nothing, client::client_help),
+        CommandId::ConfigGet => (plan_nothing, server::config_get),
+        CommandId::ConfigSet => (plan_nothing, server::config_set),
+        CommandId::ConfigResetstat => (plan_nothing, server::config_resetstat),
+        CommandId::ConfigHelp => (plan_nothing, server::config_help),
+        CommandId::Command
+        | CommandId::CommandCount
+        | CommandId::CommandDocs
+        | CommandId::CommandGetkeys
+        | CommandId::CommandGetkeysandflags
+        | CommandId::CommandHelp
+        | CommandId::CommandInfo
+        | CommandId::CommandList => (plan_nothing, server::command),
+        CommandId::Info => (plan_nothing, info::info),
+        CommandId::Time => (plan_nothing, server::time),
+        CommandId::Shutdown => (plan_nothing, server::shutdown),
+        CommandId::Client | CommandId::Config | CommandId::Farmem | CommandId::Memory | CommandId::Object => {
+            (plan_nothing, container)
+        }
     };
     Handler { plan, execute }
 }
