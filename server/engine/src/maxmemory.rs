@@ -16,6 +16,7 @@ use crate::error::CommandError;
 use crate::keyspace::index::Entry;
 use crate::keyspace::{Db, KeySpace};
 use crate::server::Server;
+use alloc::vec::Vec;
 use farmem::PAGE_SIZE;
 
 /// Keys that go for one write; the next write goes on. 64 of 300 ns are 20 us.
@@ -30,13 +31,39 @@ pub fn near_max(local_memory: u64) -> u64 {
     local_memory.saturating_sub(frames)
 }
 
+/// The best candidates that were met and did not go yet, as Redis keeps 16: `EVPOOL_SIZE`.
+const POOL_MAX: usize = 16;
+
 /// A key that may go.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Candidate {
     db: usize,
     entry: Entry,
     /// The greater, the better it goes.
     score: u64,
+}
+
+/// Candidates from one write to the next: it makes few samples as good as many.
+#[derive(Default, Debug)]
+pub struct Pool {
+    /// The one that goes best is last.
+    candidates: Vec<Candidate>,
+    /// The policy that has scored them.
+    policy: MaxmemoryPolicy,
+}
+
+impl Pool {
+    fn add(&mut self, candidate: Candidate) {
+        let same = |other: &Candidate| {
+            other.db == candidate.db && other.entry.identity() == candidate.entry.identity()
+        };
+        self.candidates.retain(|other| !same(other));
+        let at = self.candidates.partition_point(|other| other.score < candidate.score);
+        self.candidates.insert(at, candidate);
+        if self.candidates.len() > POOL_MAX {
+            self.candidates.remove(0);
+        }
+    }
 }
 
 impl KeySpace {
@@ -89,29 +116,53 @@ impl KeySpace {
     }
 
     /// The best of some keys to go; `None` if no key may.
-    fn choose_candidate(&self, server: &mut Server, policy: MaxmemoryPolicy) -> Option<Candidate> {
+    fn choose_candidate(&mut self, server: &mut Server, policy: MaxmemoryPolicy) -> Option<Candidate> {
         if policy == MaxmemoryPolicy::NoEviction {
             return None;
         }
-        let size = |db: &Db| if is_volatile(policy) { db.expires.len() } else { db.index.len() };
-        let total: usize = self.dbs.iter().map(size).sum();
-        if total == 0 {
-            return None;
+        if is_random(policy) {
+            return self.sample(server, policy);
         }
-        let samples = if is_random(policy) { 1 } else { server.config.maxmemory_samples };
-        let sampled = (0..samples).filter_map(|_| {
-            let mut rank = (server.draw() % total as u64) as usize;
-            let db = self.dbs.iter().position(|db| {
-                let inside = rank < size(db);
-                rank = rank.saturating_sub(size(db));
-                inside
-            })?;
-            self.sample(db, policy, server.draw())
-        });
-        sampled.max_by_key(|candidate| candidate.score)
+        let mut pool = core::mem::take(&mut self.eviction_pool);
+        if pool.policy != policy {
+            pool = Pool { policy, ..Pool::default() };
+        }
+        for _ in 0..server.config.maxmemory_samples {
+            if let Some(candidate) = self.sample(server, policy) {
+                pool.add(candidate);
+            }
+        }
+        let mut chosen = None;
+        while chosen.is_none()
+            && let Some(candidate) = pool.candidates.pop()
+        {
+            chosen = Some(candidate).filter(|candidate| self.is_current(candidate, policy));
+        }
+        self.eviction_pool = pool;
+        chosen
     }
 
-    fn sample(&self, db: usize, policy: MaxmemoryPolicy, random: u64) -> Option<Candidate> {
+    /// Whether a candidate's key is there and was not used since it was scored.
+    fn is_current(&self, candidate: &Candidate, policy: MaxmemoryPolicy) -> bool {
+        self.position_of(candidate.db, candidate.entry).is_some_and(|position| {
+            let entry = self.dbs[candidate.db].index.get(position);
+            entry.access() == candidate.entry.access() && (entry.has_ttl() || !is_volatile(policy))
+        })
+    }
+
+    /// Some key, of any database.
+    fn sample(&self, server: &mut Server, policy: MaxmemoryPolicy) -> Option<Candidate> {
+        let size = |db: &Db| if is_volatile(policy) { db.expires.len() } else { db.index.len() };
+        let mut rank = server.draw().checked_rem(self.dbs.iter().map(size).sum::<usize>() as u64)? as usize;
+        let db = self.dbs.iter().position(|db| {
+            let inside = rank < size(db);
+            rank = rank.saturating_sub(size(db));
+            inside
+        })?;
+        self.sample_of(db, policy, server.draw())
+    }
+
+    fn sample_of(&self, db: usize, policy: MaxmemoryPolicy, random: u64) -> Option<Candidate> {
         let mut at_ms = 0;
         let entry = if is_volatile(policy) {
             let expiry = self.dbs[db].expires.random(random)?;

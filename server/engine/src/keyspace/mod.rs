@@ -13,6 +13,7 @@ pub mod table;
 
 use crate::error::Outcome;
 use crate::far::Far;
+use crate::maxmemory;
 use crate::value::list::{ListId, Lists};
 use alloc::vec::Vec;
 use expires::Expires;
@@ -65,6 +66,8 @@ pub struct KeySpace {
     pub active_expire: bool,
     /// Where the expire cycle goes on.
     pub cycle: expire_cycle::Cycle,
+    /// Keys that go next when memory is short.
+    pub eviction_pool: maxmemory::Pool,
 }
 
 /// How `find` records that a key was used.
@@ -96,6 +99,7 @@ impl KeySpace {
             draw: seed,
             active_expire: true,
             cycle: expire_cycle::Cycle::default(),
+            eviction_pool: maxmemory::Pool::default(),
         }
     }
 
