@@ -251,6 +251,8 @@ impl SoftPager {
             self.pool.pin(frame);
             reservation.pages.push(page);
         }
+        // Most waits that also want fresh frames find them free: they need not wait for the next turn.
+        self.wake_fresh_waits();
         pending.needed.then_some(pending.since)
     }
 

@@ -26,7 +26,8 @@ impl Link for MapLink {
         for &transfer in batch {
             let frame = transfer.frame.0 as usize;
             match transfer.kind {
-                TransferKind::FetchNeeded | TransferKind::FetchGuess => match far.pages.get(&transfer.page.0) {
+                TransferKind::FetchNeeded | TransferKind::FetchGuess => match far.pages.get(&transfer.page.0)
+                {
                     Some(page) => frames[frame].0.copy_from_slice(&page[..]),
                     None => frames[frame].0.fill(0),
                 },
@@ -90,8 +91,13 @@ impl Store {
         config.prefetch = prefetch;
         let frames = (local_memory / PAGE_SIZE as u64) as u32;
         let link = MapLink::default();
-        let pager =
-            SoftPager::new(leak_frames(frames as usize), frames, far_pages, prefetch, Some(Box::new(link.clone())));
+        let pager = SoftPager::new(
+            leak_frames(frames as usize),
+            frames,
+            far_pages,
+            prefetch,
+            Some(Box::new(link.clone())),
+        );
         let now = Now { monotonic: Instant(1), unix_ms: 1_700_000_000_000, unix_us_rest: 0 };
         let engine = Engine::new(config, Box::new(pager), far_pages, 0x5eed, now);
         Store { engine, link, now }
@@ -178,16 +184,17 @@ impl Store {
     pub fn farmem(&mut self, client: ClientId, field: &str) -> u64 {
         let info = self.ask(client, "INFO farmem");
         let line = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        line.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no number {field} in {info}"))
+        line.and_then(|value| value.trim().parse().ok())
+            .unwrap_or_else(|| panic!("no number {field} in {info}"))
     }
 
-    /// Gives up every frame that can be given up, dirty ones written back first.
+    /// Gives up every frame that can be given up, dirty ones written back first: what is written back in one
+    /// round is given up in the next, so that it takes two idle ones to know that nothing is left.
     pub fn evict_all(&mut self, client: ClientId) {
-        for _ in 0..64 {
-            self.ask(client, "FARMEM EVICT ALL");
-            if !self.turn() {
-                return;
-            }
+        let mut idle = 0;
+        while idle < 2 {
+            let evicted = self.ask(client, "FARMEM EVICT ALL");
+            idle = if evicted == ":0\r\n" && !self.turn() { idle + 1 } else { 0 };
         }
     }
 }
