@@ -128,7 +128,8 @@ struct Run {
 impl Run {
     fn check(&mut self, words: &[&[u8]], expected: Vec<u8>) {
         let reply = self.store.command(self.client, words);
-        let shown: Vec<_> = words.iter().map(|word| String::from_utf8_lossy(&word[..word.len().min(40)])).collect();
+        let shown: Vec<_> =
+            words.iter().map(|word| String::from_utf8_lossy(&word[..word.len().min(40)])).collect();
         assert!(
             reply == expected,
             "{shown:?}: {} bytes {:?}, expected {} bytes {:?}",
@@ -146,7 +147,8 @@ impl Run {
                 for element in elements {
                     if *tail { list.push_back(element.clone()) } else { list.push_front(element.clone()) }
                 }
-                let mut words: Vec<&[u8]> = vec![if *tail { b"RPUSH" } else { b"LPUSH" }, KEYS[*key].as_bytes()];
+                let mut words: Vec<&[u8]> =
+                    vec![if *tail { b"RPUSH" } else { b"LPUSH" }, KEYS[*key].as_bytes()];
                 words.extend(elements.iter().map(Vec::as_slice));
                 self.check(&words, integer(list.len() as i64));
                 self.model.put(*key, list);
@@ -155,7 +157,8 @@ impl Run {
             Op::Range { key, start, stop } => {
                 let list = self.model.get(*key);
                 let (from, to) = range(*start, *stop, list.len());
-                let words = ["LRANGE", KEYS[*key], &start.to_string(), &stop.to_string()].map(|word| word.to_owned());
+                let words =
+                    ["LRANGE", KEYS[*key], &start.to_string(), &stop.to_string()].map(|word| word.to_owned());
                 self.check(&words.each_ref().map(|word| word.as_bytes()), array(list.range(from..to)));
             }
             Op::Index { key, index } => {
@@ -211,7 +214,10 @@ impl Run {
             Op::Copy { from, to } => {
                 let list = self.model.get(*from);
                 if from != to && !list.is_empty() {
-                    self.check(&[b"COPY", KEYS[*from].as_bytes(), KEYS[*to].as_bytes(), b"REPLACE"], integer(1));
+                    self.check(
+                        &[b"COPY", KEYS[*from].as_bytes(), KEYS[*to].as_bytes(), b"REPLACE"],
+                        integer(1),
+                    );
                     self.model.put(*to, list);
                 }
             }
@@ -297,7 +303,11 @@ impl Run {
         if let Some(element) = taken {
             self.model.put(from, source);
             let mut destination = self.model.get(to);
-            if to_tail { destination.push_back(element) } else { destination.push_front(element) }
+            if to_tail {
+                destination.push_back(element)
+            } else {
+                destination.push_front(element)
+            }
             self.model.put(to, destination);
         }
         let words = [b"LMOVE", KEYS[from].as_bytes(), KEYS[to].as_bytes(), side(from_tail), side(to_tail)];

@@ -43,7 +43,12 @@ impl Fixture {
     fn fetched(&mut self, words: &[&[u8]]) -> (Vec<u8>, u64) {
         let (pages, faults) = (self.stat("pages_fetched"), self.stat("unplanned_faults"));
         let reply = self.store.command(self.client, words);
-        assert_eq!(self.stat("unplanned_faults"), faults, "{:?} was planned", String::from_utf8_lossy(words[0]));
+        assert_eq!(
+            self.stat("unplanned_faults"),
+            faults,
+            "{:?} was planned",
+            String::from_utf8_lossy(words[0])
+        );
         (reply, self.stat("pages_fetched") - pages)
     }
 }

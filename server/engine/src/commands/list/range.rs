@@ -106,8 +106,8 @@ pub fn reply_slices(context: &mut Context, slices: &[FarSlice]) -> Outcome {
     let far = &mut context.keys.far;
     if bytes > COPY_MAX {
         let here = || slices.iter().all(|slice| far.all_resident(PageRange::covering(slice.addr, slice.len)));
-        let held = if bytes <= RANGE_COPY_MAX { 0 } else { pages };
-        if pages > far.hold_pages_max() || !far.hold_allowed(held) || !here() {
+        let allowed = bytes <= RANGE_COPY_MAX || far.hold_allowed(pages);
+        if pages > far.hold_pages_max() || !allowed || !here() {
             stream_slices(context, slices);
             return Ok(());
         }

@@ -44,7 +44,9 @@ fn options(context: &Context, args: &Args) -> Outcome<Options> {
     }
     let side = if rank < 0 { Side::Tail } else { Side::Head };
     let compare_max = if compare_max == 0 { u64::MAX } else { compare_max };
-    Ok(Options { side, skip: rank.unsigned_abs() - 1, count, compare_max })
+    // Redis negates a negative rank; the least integer stays what it is, and so passes over nothing.
+    let skip = rank.checked_abs().map_or(0, |rank| rank.unsigned_abs() - 1);
+    Ok(Options { side, skip, count, compare_max })
 }
 
 const RANK_ZERO: &str = "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use \
