@@ -36,7 +36,8 @@ def arguments(binary, port, folder, is_ours, local, far, prefetch, extra):
     if is_ours:
         own = ["--local-memory", local, "--far-memory", far, "--prefetch", prefetch]
     else:
-        own = ["--save", "", "--appendonly", "no", "--dir", folder, "--daemonize", "no"]
+        own = ["--save", "", "--appendonly", "no", "--dir", folder, "--daemonize", "no",
+               "--enable-debug-command", "local"]
     return [binary, "--port", str(port), "--bind", "127.0.0.1", *own, *extra]
 
 
