@@ -25,7 +25,9 @@ pub fn fixed_reply(shape: ReplyShape) -> Vec<u8> {
     match shape {
         ReplyShape::Ok => b"+OK\r\n".to_vec(),
         ReplyShape::Bulk(bytes) => bulk(bytes),
-        ReplyShape::Bulks(count, bytes) => [format!("*{count}\r\n").into_bytes(), bulk(bytes).repeat(count)].concat(),
+        ReplyShape::Bulks(count, bytes) => {
+            [format!("*{count}\r\n").into_bytes(), bulk(bytes).repeat(count)].concat()
+        }
     }
 }
 
@@ -53,7 +55,9 @@ impl Commands {
                 continue;
             }
             match byte {
-                b'0'..=b'9' => self.number = self.number.wrapping_mul(10).wrapping_add(u64::from(byte - b'0')),
+                b'0'..=b'9' => {
+                    self.number = self.number.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'))
+                }
                 b'\n' if self.arguments == 0 => self.arguments = std::mem::take(&mut self.number),
                 b'\n' => self.skip = std::mem::take(&mut self.number) + 2,
                 _ => {}
@@ -128,7 +132,12 @@ pub fn serve(listener: &TcpListener, reply: &[u8], stop: &AtomicBool) -> io::Res
                     stream.set_nodelay(true)?;
                     let interest = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
                     epoll::add(&poll, &stream, epoll::EventData::new_u64(peers.len() as u64), interest)?;
-                    peers.push(Some(Peer { stream, commands: Commands::default(), owed: Vec::new(), paid: 0 }));
+                    peers.push(Some(Peer {
+                        stream,
+                        commands: Commands::default(),
+                        owed: Vec::new(),
+                        paid: 0,
+                    }));
                 }
             } else if let Some(slot) = peers.get_mut(id as usize) {
                 let alive = slot.as_mut().is_some_and(|peer| peer.serve(&mut buffer, reply).unwrap_or(false));

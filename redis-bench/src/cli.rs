@@ -120,7 +120,7 @@ pub struct RunArgs {
 pub struct SweepArgs {
     /// Systems, workloads, fractions, repetitions
     pub file: PathBuf,
-    /// Where the results go, and are continued [default: redis-bench/results/DATE-COMMIT]
+    /// Where the results go, and are continued [default: redis-bench/results/DATE-COMMIT/FILE]
     #[arg(long)]
     pub dir: Option<PathBuf>,
     /// Say what would be measured, and stop

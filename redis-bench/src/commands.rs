@@ -19,12 +19,17 @@ use crate::workload::{Dataset, Workload};
 /// How often a bar is drawn anew.
 const BAR_TICK: Duration = Duration::from_millis(200);
 /// The workloads that `redis_default` stands for.
-const REDIS_DEFAULT: [(&str, usize); 4] =
-    [("redis_default_get", 1), ("redis_default_set", 1), ("redis_default_get", 16), ("redis_default_set", 16)];
+const REDIS_DEFAULT: [(&str, usize); 4] = [
+    ("redis_default_get", 1),
+    ("redis_default_set", 1),
+    ("redis_default_get", 16),
+    ("redis_default_set", 16),
+];
 
 /// Runs `work` while a bar of `length` follows the count of answered requests.
 pub fn with_bar<T>(length: u64, what: &str, watch: &Watch, work: impl FnOnce() -> T) -> T {
-    let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {per_sec} {eta}").expect("a fixed template");
+    let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {per_sec} {eta}")
+        .expect("a fixed template");
     let bar = ProgressBar::new(length).with_style(style).with_prefix(what.to_owned());
     let done = AtomicBool::new(false);
     watch.answered.store(0, Ordering::Relaxed);
@@ -104,7 +109,8 @@ pub fn run(args: &RunArgs, watch: &Watch) -> Result<()> {
             pid: args.pid,
             judge: !args.trust,
         };
-        let measurement = measure(&args.data.url, &plan, &data, watch).with_context(|| format!("server {}", args.data.url.address))?;
+        let measurement = measure(&args.data.url, &plan, &data, watch)
+            .with_context(|| format!("server {}", args.data.url.address))?;
         print!("{}", describe(&measurement));
         measurements.push(measurement);
     }
@@ -116,7 +122,11 @@ pub fn run(args: &RunArgs, watch: &Watch) -> Result<()> {
         fs::write(path, json? + "\n").with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let Some(wrong) = measurements.iter().find(|m| m.wrong > 0) {
-        bail!("{} WRONG replies; the first: {}", wrong.wrong, wrong.first_wrong.as_deref().unwrap_or_default());
+        bail!(
+            "{} WRONG replies; the first: {}",
+            wrong.wrong,
+            wrong.first_wrong.as_deref().unwrap_or_default()
+        );
     }
     Ok(())
 }
@@ -126,7 +136,8 @@ pub fn run(args: &RunArgs, watch: &Watch) -> Result<()> {
 /// # Errors
 /// If the port is taken.
 pub fn ceiling(args: &CeilingArgs, watch: &Watch) -> Result<()> {
-    let listener = TcpListener::bind(("127.0.0.1", args.port)).with_context(|| format!("port {}", args.port))?;
+    let listener =
+        TcpListener::bind(("127.0.0.1", args.port)).with_context(|| format!("port {}", args.port))?;
     let reply = fixed_reply(args.workload.reply_shape());
     Ok(serve(&listener, &reply, &watch.stop)?)
 }
@@ -134,15 +145,34 @@ pub fn ceiling(args: &CeilingArgs, watch: &Watch) -> Result<()> {
 /// A measurement in a few lines for the terminal.
 fn describe(m: &Measurement) -> String {
     let mut out = String::new();
-    let mut line = |name: &str, text: String| writeln!(out, "  {name:<12}{text}").expect("a String takes every write");
+    let mut line =
+        |name: &str, text: String| writeln!(out, "  {name:<12}{text}").expect("a String takes every write");
     let q = &m.latency;
-    line("requests", format!("{} in {:.1} s, {} a second", grouped(m.requests as f64), m.seconds, grouped(m.requests_per_s)));
+    line(
+        "requests",
+        format!(
+            "{} in {:.1} s, {} a second",
+            grouped(m.requests as f64),
+            m.seconds,
+            grouped(m.requests_per_s)
+        ),
+    );
     line(
         "latency",
-        format!("P50 {}  P90 {}  P99 {}  P99.9 {}  max {}", latency(q.p50_us), latency(q.p90_us), latency(q.p99_us), latency(q.p999_us), latency(q.max_us)),
+        format!(
+            "P50 {}  P90 {}  P99 {}  P99.9 {}  max {}",
+            latency(q.p50_us),
+            latency(q.p90_us),
+            latency(q.p99_us),
+            latency(q.p999_us),
+            latency(q.max_us)
+        ),
     );
     if let Some(rate) = m.offered_per_s {
-        line("offered", format!("{} a second; {} unanswered at the end", grouped(rate), grouped(m.unanswered as f64)));
+        line(
+            "offered",
+            format!("{} a second; {} unanswered at the end", grouped(rate), grouped(m.unanswered as f64)),
+        );
     }
     if let (Some(server), Some(client)) = (m.server_cpu_us_per_request(), m.client_cpu_us_per_request()) {
         line("CPU", format!("server {server:.2} us a request, client {client:.2} us"));
@@ -151,9 +181,23 @@ fn describe(m: &Measurement) -> String {
     if let Some(pages) = m.server.pages_in().filter(|&pages| pages > 0) {
         let out = m.server.pages_out().unwrap_or(0) as f64 / n;
         let bytes = m.fetched_per_useful_byte().unwrap_or_default();
-        line("far memory", format!("{:.2} pages in, {out:.2} out a request; {bytes:.2} bytes fetched a useful byte", pages as f64 / n));
+        line(
+            "far memory",
+            format!(
+                "{:.2} pages in, {out:.2} out a request; {bytes:.2} bytes fetched a useful byte",
+                pages as f64 / n
+            ),
+        );
     }
-    line("replies", format!("{} wrong, {} errors, {} verified to the byte", m.wrong, m.errors, grouped(m.verified as f64)));
+    line(
+        "replies",
+        format!(
+            "{} wrong, {} errors, {} verified to the byte",
+            m.wrong,
+            m.errors,
+            grouped(m.verified as f64)
+        ),
+    );
     if let Some(error) = &m.first_error {
         line("first error", error.clone());
     }

@@ -39,6 +39,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 const WAIT_MAX: Duration = Duration::from_millis(100);
 /// Events taken a wait.
 const EVENTS_MAX: usize = 1024;
+/// Keeps the choice of replies to verify apart from the choice of keys.
+const VERIFY_SALT: u64 = 0x7665_7269;
 /// Seconds of the time line: a day.
 const SECONDS_MAX: usize = 86_400;
 
@@ -145,7 +147,9 @@ pub enum DriveError {
 impl std::fmt::Display for DriveError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            DriveError::Lost(error) if error.kind() == io::ErrorKind::UnexpectedEof => f.write_str("the server closed the connection"),
+            DriveError::Lost(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                f.write_str("the server closed the connection")
+            }
             DriveError::Lost(error) => write!(f, "the connection is lost: {error}"),
             DriveError::Malformed => f.write_str("the server sent bytes that are not RESP2"),
             DriveError::Silent => write!(f, "the server sent no reply for {} s", SILENCE_MAX.as_secs()),
@@ -166,7 +170,13 @@ impl From<io::Error> for DriveError {
 ///
 /// # Errors
 /// [`DriveError`]; what was counted until then is lost with it, because it is no measurement.
-pub fn drive<S: Source>(target: &Target, plan: &Plan, data: &Dataset, source: S, watch: &Watch) -> Result<Tally, DriveError> {
+pub fn drive<S: Source>(
+    target: &Target,
+    plan: &Plan,
+    data: &Dataset,
+    source: S,
+    watch: &Watch,
+) -> Result<Tally, DriveError> {
     // Timers of an open loop are due within microseconds, not within the kernel's usual 50 us of slack.
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
     let mut client = Client::connect(target, plan, data, source, watch)?;
@@ -206,13 +216,22 @@ struct OpenLoop {
 }
 
 impl<'a, S: Source> Client<'a, S> {
-    fn connect(target: &Target, plan: &'a Plan, data: &'a Dataset, source: S, watch: &'a Watch) -> Result<Self, DriveError> {
+    fn connect(
+        target: &Target,
+        plan: &'a Plan,
+        data: &'a Dataset,
+        source: S,
+        watch: &'a Watch,
+    ) -> Result<Self, DriveError> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io::Error::from)?;
         let mut connections = Vec::with_capacity(plan.clients);
         for id in 0..plan.clients as u64 {
             let stream = target.connect()?;
             stream.set_nonblocking(true)?;
-            let interest = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+            let interest = epoll::EventFlags::IN
+                | epoll::EventFlags::OUT
+                | epoll::EventFlags::RDHUP
+                | epoll::EventFlags::ET;
             epoll::add(&poll, &stream, epoll::EventData::new_u64(id), interest).map_err(io::Error::from)?;
             connections.push(Connection::new(stream));
         }
@@ -232,7 +251,7 @@ impl<'a, S: Source> Client<'a, S> {
             poll,
             connections,
             buffer: vec![0; READ_BYTES],
-            rng: SmallRng::seed_from_u64(plan.seed ^ 0xc0ff_ee),
+            rng: SmallRng::seed_from_u64(plan.seed ^ VERIFY_SALT),
             verify_below: if plan.judge { (plan.verify.clamp(0.0, 1.0) * u64::MAX as f64) as u64 } else { 0 },
             start: Instant::now(),
             end_ns: plan.duration.map_or(u64::MAX, |duration| duration.as_nanos() as u64),
@@ -314,7 +333,12 @@ impl<'a, S: Source> Client<'a, S> {
         self.drained_ns = now_ns + DRAIN_MAX.as_nanos() as u64;
         self.tally.elapsed = Duration::from_nanos(now_ns);
         let Some(open) = &mut self.open else { return };
-        let waiting = self.connections.iter().flat_map(Connection::in_flight_since).chain(open.backlog.drain(..));
+        while open.arrivals.due_ns() < now_ns {
+            open.backlog.push_back(open.arrivals.due_ns());
+            open.arrivals.advance();
+        }
+        let waiting =
+            self.connections.iter().flat_map(Connection::in_flight_since).chain(open.backlog.drain(..));
         for since_ns in waiting {
             self.tally.unanswered += 1;
             self.tally.latencies.record(now_ns - since_ns);

@@ -25,12 +25,18 @@ impl FromStr for KeyChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no key distribution: write uniform, zipf:0.99 or hotspot:0.1,0.9");
+        let wrong =
+            || format!("`{text}` is no key distribution: write uniform, zipf:0.99 or hotspot:0.1,0.9");
         let (name, rest) = text.split_once(':').unwrap_or((text, ""));
         let share = |text: &str| text.parse().ok().filter(|s: &f64| *s > 0.0 && *s < 1.0).ok_or_else(wrong);
         match name {
             "uniform" if rest.is_empty() => Ok(KeyChoice::Uniform),
-            "zipf" => rest.parse().ok().filter(|s: &f64| *s > 0.0 && *s < 10.0).map(KeyChoice::Zipf).ok_or_else(wrong),
+            "zipf" => rest
+                .parse()
+                .ok()
+                .filter(|s: &f64| *s > 0.0 && *s < 10.0)
+                .map(KeyChoice::Zipf)
+                .ok_or_else(wrong),
             "hotspot" => {
                 let (keys, requests) = rest.split_once(',').ok_or_else(wrong)?;
                 Ok(KeyChoice::Hotspot(share(keys)?, share(requests)?))
@@ -108,7 +114,8 @@ impl Keys {
     /// The key whose popularity has this rank: a permutation of `0..count`.
     #[inline]
     fn scatter(&self, rank: u64) -> u64 {
-        ((u128::from(rank) * u128::from(self.step) + u128::from(self.count / 2)) % u128::from(self.count)) as u64
+        ((u128::from(rank) * u128::from(self.step) + u128::from(self.count / 2)) % u128::from(self.count))
+            as u64
     }
 }
 

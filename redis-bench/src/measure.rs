@@ -140,7 +140,13 @@ pub enum Extent {
 ///
 /// # Errors
 /// If the server is lost, or answers any request with anything but success.
-pub fn load(target: &Target, data: &Dataset, extent: Extent, pid: Option<u32>, watch: &Watch) -> Result<Loaded> {
+pub fn load(
+    target: &Target,
+    data: &Dataset,
+    extent: Extent,
+    pid: Option<u32>,
+    watch: &Watch,
+) -> Result<Loaded> {
     let value_bytes = match &data.holds {
         crate::workload::Holds::Strings(sizes) => sizes.mean(),
         crate::workload::Holds::Culled { .. } => 128,
@@ -174,13 +180,23 @@ pub fn load(target: &Target, data: &Dataset, extent: Extent, pid: Option<u32>, w
 }
 
 /// Drives, and takes anything but success as an error.
-fn drive_right(target: &Target, plan: &Plan, data: &Dataset, source: impl Source, watch: &Watch) -> Result<Tally> {
+fn drive_right(
+    target: &Target,
+    plan: &Plan,
+    data: &Dataset,
+    source: impl Source,
+    watch: &Watch,
+) -> Result<Tally> {
     let tally = drive(target, plan, data, source, watch)?;
     if let Some(error) = &tally.first_error {
         bail!("{} of {} requests were refused: {error}", tally.errors, tally.requests);
     }
     if let Some(wrong) = &tally.first_wrong {
-        bail!("{} of {} replies were wrong: {wrong} (is the server empty before it is loaded?)", tally.wrong, tally.requests);
+        bail!(
+            "{} of {} replies were wrong: {wrong} (is the server empty before it is loaded?)",
+            tally.wrong,
+            tally.requests
+        );
     }
     Ok(tally)
 }
@@ -228,7 +244,14 @@ pub fn run(target: &Target, plan: &RunPlan, data: &Dataset, watch: &Watch) -> Re
 }
 
 /// Drives with all threads for `duration`; `phase` keeps the draws of warm-up and measurement apart.
-fn drive_all(target: &Target, plan: &RunPlan, data: &Dataset, duration: Duration, phase: u64, watch: &Watch) -> Result<Tally> {
+fn drive_all(
+    target: &Target,
+    plan: &RunPlan,
+    data: &Dataset,
+    duration: Duration,
+    phase: u64,
+    watch: &Watch,
+) -> Result<Tally> {
     let threads = plan.threads.clamp(1, plan.clients.min(THREADS_MAX));
     let choice = plan.keys.unwrap_or(plan.workload.usual_keys());
     let one = |thread: usize| {

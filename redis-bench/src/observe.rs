@@ -109,7 +109,8 @@ pub fn observe(target: &Target, pid: Option<u32>) -> io::Result<Observation> {
     let local = target.socket_address()?.ip().is_loopback();
     let pid = pid.or_else(|| info.get("process_id")?.parse().ok().filter(|_| local));
     let stat = pid.and_then(process_stat);
-    let status = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok()).unwrap_or_default();
+    let status =
+        pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok()).unwrap_or_default();
     let cpu = stat.map(|(cpu, _)| cpu).or_else(|| {
         let field = |name: &str| info.get(name)?.parse().ok();
         Some(Cpu { user_s: field("used_cpu_user")?, system_s: field("used_cpu_sys")? })
@@ -130,7 +131,8 @@ pub fn change(before: &Observation, after: &Observation) -> Change {
         let field = |o: &Observation| o.info.get(name)?.parse::<u64>().ok();
         Some((name.to_owned(), field(after)?.saturating_sub(field(before)?)))
     };
-    let swap = |pick: fn((u64, u64)) -> u64| Some(pick(after.swap_pages?).saturating_sub(pick(before.swap_pages?)));
+    let swap =
+        |pick: fn((u64, u64)) -> u64| Some(pick(after.swap_pages?).saturating_sub(pick(before.swap_pages?)));
     Change {
         cpu: before.cpu.zip(after.cpu).map(|(before, after)| Cpu {
             user_s: (after.user_s - before.user_s).max(0.0),
@@ -212,7 +214,10 @@ mod tests {
             info: pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             ..Observation::default()
         };
-        let change = change(&with(&[("pages_fetched", "10")]), &with(&[("pages_fetched", "25"), ("parks_total", "1")]));
+        let change = change(
+            &with(&[("pages_fetched", "10")]),
+            &with(&[("pages_fetched", "25"), ("parks_total", "1")]),
+        );
         assert_eq!(change.pages_in(), Some(15));
         assert_eq!(change.pages_out(), None);
         assert!(!change.counters.contains_key("parks_total"));

@@ -68,7 +68,9 @@ pub fn report(dirs: &[PathBuf]) -> Result<()> {
         bail!("no point was measured yet");
     }
     let dir = &dirs[0];
-    let write = |name: &str, text: &str| fs::write(dir.join(name), text).with_context(|| format!("cannot write {name} in {}", dir.display()));
+    let write = |name: &str, text: &str| {
+        fs::write(dir.join(name), text).with_context(|| format!("cannot write {name} in {}", dir.display()))
+    };
     let mut drawn = Vec::new();
     for figure in figures::all(&results.cells) {
         let svg = chart::svg(&figure)?;

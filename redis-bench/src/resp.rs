@@ -84,7 +84,11 @@ impl Scanner {
                 let rest = &input[at..];
                 let Some(end) = rest.iter().position(|&byte| byte == b'\n') else {
                     self.line.extend_from_slice(rest);
-                    return if self.line.len() > LINE_BYTES_MAX { Err(Malformed) } else { Ok((input.len(), None)) };
+                    return if self.line.len() > LINE_BYTES_MAX {
+                        Err(Malformed)
+                    } else {
+                        Ok((input.len(), None))
+                    };
                 };
                 at += end + 1;
                 if self.line.is_empty() {

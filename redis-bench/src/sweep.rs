@@ -51,7 +51,8 @@ const PAGE_BYTES: u64 = 4096;
 /// # Errors
 /// If the configuration is wrong, the journal cannot be written, or the user stops it.
 pub fn sweep(args: &SweepArgs, watch: &Watch) -> Result<()> {
-    let text = fs::read_to_string(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
+    let text =
+        fs::read_to_string(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     let config = config::parse(&text).with_context(|| args.file.display().to_string())?;
     let points = plan::points(&config);
     if args.dry_run {
@@ -61,14 +62,19 @@ pub fn sweep(args: &SweepArgs, watch: &Watch) -> Result<()> {
         return Ok(());
     }
     let machine = machine::Machine::here(&config);
-    let dir = args.dir.clone().unwrap_or_else(|| journal::usual_dir(&machine));
-    let begin = Begin { started: now(), command_line: std::env::args().skip(1).collect(), config: text, machine };
+    let dir = args.dir.clone().unwrap_or_else(|| journal::usual_dir(&machine, &args.file));
+    let begin =
+        Begin { started: now(), command_line: std::env::args().skip(1).collect(), config: text, machine };
     let journal = Journal::open(&dir, begin)?;
     let dir = dir.canonicalize().context("the directory of results is gone")?;
     let mut sweep = Sweep { config: &config, journal, dir, watch };
     sweep.fio()?;
     let failed = sweep.measure(&points)?;
-    println!("{} points in {}; `remora-bench report` makes the page", points.len() - failed, sweep.dir.display());
+    println!(
+        "{} points in {}; `remora-bench report` makes the page",
+        points.len() - failed,
+        sweep.dir.display()
+    );
     if failed > 0 {
         bail!("{failed} of {} points failed; start the sweep again to try them again", points.len());
     }
@@ -145,7 +151,11 @@ impl Sweep<'_> {
         let label = point.traffic.label();
         let alike = |p: &&PointResult| p.workload == label && p.system == point.system.name;
         let took: Vec<f64> = self.journal.points().filter(alike).map(|p| p.seconds).collect();
-        if took.is_empty() { guess(self.config).as_secs_f64() } else { took.iter().sum::<f64>() / took.len() as f64 }
+        if took.is_empty() {
+            guess(self.config).as_secs_f64()
+        } else {
+            took.iter().sum::<f64>() / took.len() as f64
+        }
     }
 
     /// One point, whatever comes of it.
@@ -185,11 +195,16 @@ impl Sweep<'_> {
         let (workload, keys) = traffic.workload()?;
         let data_bytes = traffic.data.unwrap_or(self.config.data);
         let data = Dataset::new(&workload, data_bytes, self.config.seed).map_err(|error| anyhow!(error))?;
-        let rate_per_s = point.load.map(|load| Ok::<_, anyhow::Error>(load * self.peak_per_s(point)?)).transpose()?;
+        let rate_per_s =
+            point.load.map(|load| Ok::<_, anyhow::Error>(load * self.peak_per_s(point)?)).transpose()?;
         let mut room = self.room(traffic, data_bytes);
         if system.cap != Cap::None {
             let bytes = self.working_set(traffic, system, &data, data_bytes)?;
-            let local = if fraction < 1.0 { bytes as f64 * fraction } else { bytes as f64 * ALL_LOCAL_SHARE + ALL_LOCAL_BYTES as f64 };
+            let local = if fraction < 1.0 {
+                bytes as f64 * fraction
+            } else {
+                bytes as f64 * ALL_LOCAL_SHARE + ALL_LOCAL_BYTES as f64
+            };
             room.local_bytes = (local as u64).next_multiple_of(PAGE_BYTES);
             room.capped = true;
             result.working_set_bytes = Some(bytes);
@@ -222,7 +237,7 @@ impl Sweep<'_> {
         let measured = match done {
             Ok(measured) => measured,
             Err(error) => {
-                let ended = server.ended().map(|status| format!("the server ended ({status})"));
+                let ended = server.ended_soon();
                 return Err(match ended {
                     Some(ended) => error.context(ended),
                     None => error,
@@ -230,9 +245,17 @@ impl Sweep<'_> {
             }
         };
         if measured.wrong > 0 {
-            result.failed = Some(format!("{} WRONG replies: {}", measured.wrong, measured.first_wrong.as_deref().unwrap_or_default()));
+            result.failed = Some(format!(
+                "{} WRONG replies: {}",
+                measured.wrong,
+                measured.first_wrong.as_deref().unwrap_or_default()
+            ));
         } else if measured.errors > 0 {
-            result.failed = Some(format!("{} error replies: {}", measured.errors, measured.first_error.as_deref().unwrap_or_default()));
+            result.failed = Some(format!(
+                "{} error replies: {}",
+                measured.errors,
+                measured.first_error.as_deref().unwrap_or_default()
+            ));
         }
         result.measured = Some(measured);
         Ok(())
@@ -241,18 +264,32 @@ impl Sweep<'_> {
     /// Room for everything.
     fn room(&self, traffic: &Traffic, data: ByteSize) -> Room {
         let ample = data.0 * 2 + (256 << 20);
-        Room { local_bytes: ample, far_bytes: ample, workload: traffic.name.clone(), dir: self.dir.join("scratch"), capped: false }
+        Room {
+            local_bytes: ample,
+            far_bytes: ample,
+            workload: traffic.name.clone(),
+            dir: self.dir.join("scratch"),
+            capped: false,
+        }
     }
 
     /// What the family of `system` uses for the data: asked of a server that has room for everything.
-    fn working_set(&mut self, traffic: &Traffic, system: &System, data: &Dataset, data_bytes: ByteSize) -> Result<u64> {
+    fn working_set(
+        &mut self,
+        traffic: &Traffic,
+        system: &System,
+        data: &Dataset,
+        data_bytes: ByteSize,
+    ) -> Result<u64> {
         let (workload, family) = (format!("{} of {}", data_bytes, traffic.name), system.family().to_owned());
         if let Some(bytes) = self.journal.working_set(&workload, &family) {
             return Ok(bytes);
         }
-        let server = Server::start(system, &self.room(traffic, data_bytes), self.watch).context("measuring the working set")?;
+        let server = Server::start(system, &self.room(traffic, data_bytes), self.watch)
+            .context("measuring the working set")?;
         let pid = Some(server.pid());
-        let loaded = load(&server.target, data, Extent::DataOnly, pid, self.watch).context("measuring the working set")?;
+        let loaded = load(&server.target, data, Extent::DataOnly, pid, self.watch)
+            .context("measuring the working set")?;
         let seen = observe(&server.target, pid)?;
         let mut bytes = 0;
         for name in &system.working_set {
@@ -260,21 +297,37 @@ impl Sweep<'_> {
                 "rss" => seen.resident_bytes,
                 field => seen.info.get(field).and_then(|text| text.parse().ok()),
             };
-            bytes += part.with_context(|| format!("the server does not tell its working set: no `{name}`"))?;
+            bytes +=
+                part.with_context(|| format!("the server does not tell its working set: no `{name}`"))?;
         }
         drop(server);
-        self.journal.append(Record::WorkingSet(WorkingSet { workload, family, system: system.name.clone(), bytes, loaded }))?;
+        self.journal.append(Record::WorkingSet(Box::new(WorkingSet {
+            workload,
+            family,
+            system: system.name.clone(),
+            bytes,
+            loaded,
+        })))?;
         Ok(bytes)
     }
 
     /// The all-local closed-loop rate of the system; of its family, if it was never all local itself.
     fn peak_per_s(&self, point: &Point<'_>) -> Result<f64> {
         let label = point.traffic.label();
-        let family: Vec<&str> =
-            self.config.systems.iter().filter(|s| s.family() == point.system.family()).map(|s| s.name.as_str()).collect();
+        let family: Vec<&str> = self
+            .config
+            .systems
+            .iter()
+            .filter(|s| s.family() == point.system.family())
+            .map(|s| s.name.as_str())
+            .collect();
         let rates = |own: bool| {
-            let alike = self.journal.points().filter(|p| p.workload == label && p.fraction == 1.0 && p.load.is_none() && p.failed.is_none());
-            let of = alike.filter(|p| if own { p.system == point.system.name } else { family.contains(&p.system.as_str()) });
+            let alike = self.journal.points().filter(|p| {
+                p.workload == label && p.fraction == 1.0 && p.load.is_none() && p.failed.is_none()
+            });
+            let of = alike.filter(|p| {
+                if own { p.system == point.system.name } else { family.contains(&p.system.as_str()) }
+            });
             let mut rates: Vec<f64> = of.filter_map(|p| Some(p.measured.as_ref()?.requests_per_s)).collect();
             rates.sort_unstable_by(f64::total_cmp);
             rates.get(rates.len() / 2).copied()
@@ -284,7 +337,8 @@ impl Sweep<'_> {
 }
 
 fn line(m: &Measurement) -> String {
-    let cpu = m.server_cpu_us_per_request().map(|us| format!(", {us:.1} us CPU a request")).unwrap_or_default();
+    let cpu =
+        m.server_cpu_us_per_request().map(|us| format!(", {us:.1} us CPU a request")).unwrap_or_default();
     format!("{} req/s, P99 {}{cpu}", grouped(m.requests_per_s), latency(m.latency.p99_us))
 }
 

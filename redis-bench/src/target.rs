@@ -27,14 +27,18 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no address: write redis://HOST:PORT or redis://USER:PASSWORD@HOST:PORT");
+        let wrong =
+            || format!("`{text}` is no address: write redis://HOST:PORT or redis://USER:PASSWORD@HOST:PORT");
         let rest = text.strip_prefix("redis://").ok_or_else(wrong)?.trim_end_matches('/');
-        let (login, address) = rest.rsplit_once('@').map_or((None, rest), |(login, address)| (Some(login), address));
+        let (login, address) =
+            rest.rsplit_once('@').map_or((None, rest), |(login, address)| (Some(login), address));
         let (user, password) = match login.map(|login| login.split_once(':').unwrap_or(("", login))) {
             Some((user, password)) => (Some(user).filter(|u| !u.is_empty()), Some(password)),
             None => (None, None),
         };
-        let has_port = address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        let has_port = address
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
         let address = if has_port { address.to_owned() } else { format!("{address}:6379") };
         if address.starts_with(':') || address.contains('/') {
             return Err(wrong());
@@ -92,9 +96,12 @@ pub fn ask(stream: &mut TcpStream, arguments: &[&str]) -> io::Result<Vec<u8>> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         raw.extend_from_slice(&buffer[..read]);
-        let (_, reply) = scanner.advance(&buffer[..read]).map_err(|_| io::Error::other("the reply is not RESP2"))?;
+        let (_, reply) =
+            scanner.advance(&buffer[..read]).map_err(|_| io::Error::other("the reply is not RESP2"))?;
         match reply {
-            Some(reply) if reply.kind == resp::Kind::Error => return Err(io::Error::other(scanner.error_text())),
+            Some(reply) if reply.kind == resp::Kind::Error => {
+                return Err(io::Error::other(scanner.error_text()));
+            }
             Some(_) => return Ok(raw),
             None if raw.len() > ANSWER_BYTES_MAX => return Err(io::Error::other("the reply does not end")),
             None => {}
@@ -109,7 +116,10 @@ mod tests {
     #[test]
     fn addresses_are_read_as_redis_cli_reads_them() {
         let target: Target = "redis://:s3cret@10.0.0.1:7000/".parse().expect("an address");
-        assert_eq!((target.address.as_str(), target.user, target.password.as_deref()), ("10.0.0.1:7000", None, Some("s3cret")));
+        assert_eq!(
+            (target.address.as_str(), target.user, target.password.as_deref()),
+            ("10.0.0.1:7000", None, Some("s3cret"))
+        );
         let target: Target = "redis://localhost".parse().expect("an address");
         assert_eq!((target.address.as_str(), target.password), ("localhost:6379", None));
         for text in ["localhost:6379", "http://x", "redis://:6379", "redis://a/b"] {

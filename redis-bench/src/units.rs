@@ -27,7 +27,8 @@ impl FromStr for ByteSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a size: write a whole number and a unit, such as 4kb, 64mb or 1gb");
+        let wrong =
+            || format!("`{text}` is not a size: write a whole number and a unit, such as 4kb, 64mb or 1gb");
         let lower = text.trim().to_ascii_lowercase();
         let digits = lower.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = lower.split_at(digits);
@@ -93,7 +94,15 @@ mod tests {
 
     #[test]
     fn sizes_are_read_as_redis_conf_reads_them() {
-        for (text, bytes) in [("64", 64), ("64b", 64), ("1k", 1000), ("1kb", 1024), ("2MB", 2 << 20), ("1g", 1_000_000_000), ("8gb", 8 << 30)] {
+        for (text, bytes) in [
+            ("64", 64),
+            ("64b", 64),
+            ("1k", 1000),
+            ("1kb", 1024),
+            ("2MB", 2 << 20),
+            ("1g", 1_000_000_000),
+            ("8gb", 8 << 30),
+        ] {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
         }
     }

@@ -235,7 +235,9 @@ impl Dataset {
         let mean = workload.sizes().map_or(element_bytes as u64, Sizes::mean);
         let values = data.0 / mean;
         if values == 0 || values > KEYS_MAX {
-            return Err(format!("{data} of {workload}, whose values have {mean} bytes, is {values} values: give between 1 and {KEYS_MAX}"));
+            return Err(format!(
+                "{data} of {workload}, whose values have {mean} bytes, is {values} values: give between 1 and {KEYS_MAX}"
+            ));
         }
         Ok(match workload.sizes() {
             Some(_) if workload.kind == Kind::Survivors => {

@@ -38,7 +38,14 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Connection { stream, out: Vec::new(), sent: 0, pending: VecDeque::new(), scanner: Scanner::default(), kept: Vec::new() }
+        Connection {
+            stream,
+            out: Vec::new(),
+            sent: 0,
+            pending: VecDeque::new(),
+            scanner: Scanner::default(),
+            kept: Vec::new(),
+        }
     }
 
     #[inline]

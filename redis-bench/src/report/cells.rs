@@ -63,11 +63,19 @@ impl Cells {
     pub fn new(records: &[Record]) -> Self {
         // A point that failed and was measured later counts once; the last one measured stands.
         let mut last: BTreeMap<&str, &PointResult> = BTreeMap::new();
-        points(records).filter(|p| p.failed.is_none()).for_each(|p| drop(last.insert(&p.id, p)));
+        for point in points(records).filter(|p| p.failed.is_none()) {
+            last.insert(&point.id, point);
+        }
         let mut cells: Vec<Cell> = Vec::new();
-        for point in points(records).filter(|p| last.get(p.id.as_str()).is_some_and(|l| std::ptr::eq(*l, *p))) {
+        for point in points(records).filter(|p| last.get(p.id.as_str()).is_some_and(|l| std::ptr::eq(*l, *p)))
+        {
             let Some(measured) = point.measured.clone() else { continue };
-            let same = |c: &&mut Cell| c.workload == point.workload && c.system == point.system && c.fraction == point.fraction && c.load == point.load;
+            let same = |c: &&mut Cell| {
+                c.workload == point.workload
+                    && c.system == point.system
+                    && c.fraction == point.fraction
+                    && c.load == point.load
+            };
             match cells.iter_mut().find(same) {
                 Some(cell) => cell.measured.push(measured),
                 None => cells.push(Cell {
@@ -114,7 +122,8 @@ impl Cells {
 
     /// Local shares of a workload's closed loop, the largest first.
     pub fn fractions(&self, workload: &str) -> Vec<f64> {
-        let mut fractions: Vec<f64> = self.closed().filter(|c| c.workload == workload).map(|c| c.fraction).collect();
+        let mut fractions: Vec<f64> =
+            self.closed().filter(|c| c.workload == workload).map(|c| c.fraction).collect();
         fractions.sort_unstable_by(|a, b| b.total_cmp(a));
         fractions.dedup();
         fractions

@@ -10,8 +10,8 @@ use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
 use plotters::element::{Drawable, PointCollection};
 use plotters::prelude::*;
-use plotters_backend::{BackendCoord, DrawingErrorKind};
 use plotters::style::register_font;
+use plotters_backend::{BackendCoord, DrawingErrorKind};
 
 use super::cells::Spread;
 
@@ -94,7 +94,9 @@ fn size(figure: &Figure) -> (u32, u32) {
 fn font() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT).ok().expect("the font in the crate is a font");
+        register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT)
+            .ok()
+            .expect("the font in the crate is a font");
     });
 }
 
@@ -133,7 +135,7 @@ fn draw<DB: DrawingBackend>(root: &Area<'_, DB>, figure: &Figure) -> Result<()> 
 }
 
 /// A round number above `top`, so that the axis ends on a grid line.
-fn round_up(top: f64) -> f64 {
+pub(super) fn round_up(top: f64) -> f64 {
     let power = 10f64.powf(top.max(1e-9).log10().floor());
     let steps = [1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0];
     steps.iter().map(|step| step * power).find(|end| *end >= top * 1.02).unwrap_or(top * 1.1)
@@ -150,8 +152,7 @@ fn axis_number(number: f64) -> String {
 }
 
 fn percent_of(halvings: f64) -> String {
-    let percent = 100.0 / 2f64.powf(halvings);
-    format!("{}%", axis_number((percent * 10.0).round() / 10.0))
+    format!("{}%", (1000.0 / 2f64.powf(halvings)).round() / 10.0)
 }
 
 type PanelResult<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
@@ -221,10 +222,16 @@ impl<'a, C: 'a> PointCollection<'a, C> for &'a Marker<C> {
 }
 
 impl<C, DB: DrawingBackend> Drawable<DB> for Marker<C> {
-    fn draw<I: Iterator<Item = BackendCoord>>(&self, mut at: I, backend: &mut DB, _: (u32, u32)) -> Result<(), DrawingErrorKind<DB::ErrorType>> {
+    fn draw<I: Iterator<Item = BackendCoord>>(
+        &self,
+        mut at: I,
+        backend: &mut DB,
+        _: (u32, u32),
+    ) -> Result<(), DrawingErrorKind<DB::ErrorType>> {
         let Some((x, y)) = at.next() else { return Ok(()) };
         let fill = COLOURS[self.style % COLOURS.len()];
-        match self.style % 4 {
+        // The second eight have the same colours with other markers.
+        match (self.style + self.style / COLOURS.len() * 2) % 4 {
             0 => backend.draw_circle((x, y), 5, &fill, true),
             1 => backend.draw_rect((x - 5, y - 5), (x + 5, y + 5), &fill, true),
             2 => backend.fill_polygon([(x - 6, y + 5), (x, y - 6), (x + 6, y + 5)], &fill),
@@ -267,7 +274,8 @@ mod tests {
 
     #[test]
     fn axes_end_on_round_numbers_above_the_data() {
-        for (top, end) in [(0.97, 1.0), (1.0, 1.2), (63_000.0, 80_000.0), (104_000.0, 120_000.0), (0.0, 1e-9)] {
+        for (top, end) in [(0.97, 1.0), (1.0, 1.2), (63_000.0, 80_000.0), (104_000.0, 120_000.0), (0.0, 1e-9)]
+        {
             assert!((round_up(top) - end).abs() <= end * 1e-6 + 1e-8, "{top}: {}", round_up(top));
         }
     }

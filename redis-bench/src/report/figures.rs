@@ -4,7 +4,7 @@
 //! under load.
 
 use super::cells::{Cell, Cells, Spread};
-use super::chart::{Axis, Figure, Line, Panel};
+use super::chart::{Axis, Figure, Line, Panel, round_up};
 use super::printed;
 
 /// Systems that every sweep has look the same in every figure.
@@ -19,8 +19,10 @@ const STYLES: [(&str, usize); 9] = [
     ("fixed reply", 7),
     ("remora file", 7),
 ];
+/// Bars of others have styles of their own.
+const PRINTED_STYLE: usize = 8;
 const LOCAL: &str = "local share of the working set";
-/// A point of an open loop is off the chart if it lies this far above the highest below saturation.
+/// The y axis of a latency holds what lies below this share of the peak; beyond it, queues grow.
 const SATURATED_LOAD: f64 = 0.8;
 
 fn style(cells: &Cells, system: &str) -> usize {
@@ -38,7 +40,8 @@ pub fn all(cells: &Cells) -> Vec<Figure> {
 }
 
 fn file_name(kind: &str, workload: &str) -> String {
-    let plain: String = workload.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
+    let plain: String =
+        workload.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
     format!("{kind}-{plain}")
 }
 
@@ -92,8 +95,14 @@ fn figure2(cells: &Cells, workload: &str) -> Option<Figure> {
     if !others.is_empty() {
         let line = |(at, bar): (usize, &printed::Printed)| {
             let kept = bar.rates.map(|rate| 100.0 * rate / bar.rates[0]);
-            let point = |(fraction, kept)| (halvings(fraction), Spread { median: kept, low: kept, high: kept });
-            Line { label: bar.system.into(), style: at, dashed: true, points: printed::FRACTIONS.into_iter().zip(kept).map(point).collect() }
+            let point =
+                |(fraction, kept)| (halvings(fraction), Spread { median: kept, low: kept, high: kept });
+            Line {
+                label: bar.system.into(),
+                style: PRINTED_STYLE + at,
+                dashed: true,
+                points: printed::FRACTIONS.into_iter().zip(kept).map(point).collect(),
+            }
         };
         panels.push(Panel {
             title: "Printed elsewhere, on other hardware: kept".into(),
@@ -104,7 +113,11 @@ fn figure2(cells: &Cells, workload: &str) -> Option<Figure> {
             lines: others.iter().enumerate().map(line).collect(),
         });
     }
-    Some(Figure { name: file_name("figure2", workload), title: format!("{workload}: speed by local memory (median; bars: lowest and highest)"), panels })
+    Some(Figure {
+        name: file_name("figure2", workload),
+        title: format!("{workload}: speed by local memory (median; bars: lowest and highest)"),
+        panels,
+    })
 }
 
 fn in_percent(spread: Spread) -> Spread {
@@ -115,14 +128,25 @@ fn cost(cells: &Cells, workload: &str) -> Option<Figure> {
     if cells.fractions(workload).len() < 2 {
         return None;
     }
-    let panel = |title: &str, y_label, lines| Panel { title: title.into(), x_label: LOCAL, x_axis: Axis::Halvings, y_label, y_max: None, lines };
+    let panel = |title: &str, y_label, lines| Panel {
+        title: title.into(),
+        x_label: LOCAL,
+        x_axis: Axis::Halvings,
+        y_label,
+        y_max: None,
+        lines,
+    };
     let moved = lines(cells, workload, |cell| cell.spread(|m| m.moved_per_useful_byte()), false);
     let cpu = lines(cells, workload, |cell| cell.spread(|m| m.server_cpu_us_per_request()), true);
     let panels = vec![
         panel("Bytes moved, in and out, a useful byte", "bytes a byte", moved),
         panel("CPU of the server a request", "CPU a request, us", cpu),
     ];
-    Some(Figure { name: file_name("cost", workload), title: format!("{workload}: what a request costs"), panels })
+    Some(Figure {
+        name: file_name("cost", workload),
+        title: format!("{workload}: what a request costs"),
+        panels,
+    })
 }
 
 fn tails(cells: &Cells, workload: &str) -> Option<Figure> {
@@ -134,29 +158,43 @@ fn tails(cells: &Cells, workload: &str) -> Option<Figure> {
         let ms = |cell: &Cell| cell.spread(|m| Some(quantile(&m.latency) / 1e3));
         let mut lines: Vec<Line> = Vec::new();
         for cell in &open {
-            let local = if cell.fraction == 1.0 { "all local".to_owned() } else { format!("{}% local", cell.fraction * 100.0) };
+            let local = if cell.fraction == 1.0 {
+                "all local".to_owned()
+            } else {
+                format!("{}% local", cell.fraction * 100.0)
+            };
             let label = format!("{}, {local}", cell.system);
             let offered = cell.spread(|m| m.offered_per_s).map_or(0.0, |spread| spread.median);
             let Some(point) = ms(cell).map(|spread| (offered, spread)) else { continue };
             match lines.iter_mut().find(|line| line.label == label) {
                 Some(line) => line.points.push(point),
-                None => lines.push(Line { label, style: style(cells, &cell.system), dashed: cell.fraction < 1.0, points: vec![point] }),
+                None => lines.push(Line {
+                    label,
+                    style: style(cells, &cell.system),
+                    dashed: cell.fraction < 1.0,
+                    points: vec![point],
+                }),
             }
         }
         lines.iter_mut().for_each(|line| line.points.sort_by(|a, b| a.0.total_cmp(&b.0)));
         let below = open.iter().filter(|cell| cell.load.is_some_and(|load| load <= SATURATED_LOAD));
-        let calm = below.filter(|cell| cell.system != "redis-swap").filter_map(|cell| ms(cell)).map(|spread| spread.median);
+        let calm = below
+            .filter(|cell| cell.system != "redis-swap")
+            .filter_map(|cell| ms(cell))
+            .map(|spread| spread.median);
         let y_max = calm.fold(0.0, f64::max) * 1.25;
         Panel {
             title: title.into(),
             x_label: "offered, requests a second",
             x_axis: Axis::Numbers,
             y_label: "latency, ms",
-            y_max: (y_max > 0.0).then_some(y_max),
+            y_max: (y_max > 0.0).then(|| round_up(y_max)),
             lines,
         }
     };
     let panels = vec![panel("P50", |q| q.p50_us), panel("P99", |q| q.p99_us), panel("P99.9", |q| q.p999_us)];
-    let title = format!("{workload}: latency under load, from the intended arrival (lines that leave the top are saturated)");
+    let title = format!(
+        "{workload}: latency under load, from the intended arrival (lines that leave the top are saturated)"
+    );
     Some(Figure { name: file_name("latency", workload), title, panels })
 }

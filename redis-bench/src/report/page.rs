@@ -30,9 +30,9 @@ pub fn html(results: &Results, drawn: &[(Figure, String)]) -> String {
     for fact in tables::facts(results) {
         let _ = write!(out, "<li>{}</li>", escape(&fact));
     }
-    let _ = write!(out, "</ul>\n<p>{METHOD}</p>\n");
+    let _ = writeln!(out, "</ul>\n<p>{METHOD}</p>");
     for (figure, svg) in drawn {
-        let _ = write!(out, "<figure aria-label=\"{}\">{svg}</figure>\n", escape(&figure.title));
+        let _ = writeln!(out, "<figure aria-label=\"{}\">{svg}</figure>", escape(&figure.title));
     }
     for table in tables::all(results) {
         let _ = write!(out, "<h2>{}</h2><div class=\"wide\"><table><tr>", escape(&table.title));
@@ -49,7 +49,7 @@ pub fn html(results: &Results, drawn: &[(Figure, String)]) -> String {
         out.push_str("</tr></table></div>\n");
     }
     for begin in &results.begins {
-        let _ = write!(out, "<h2>Configuration</h2><pre>{}</pre>\n", escape(&begin.config));
+        let _ = writeln!(out, "<h2>Configuration</h2><pre>{}</pre>", escape(&begin.config));
     }
     out.push_str("</body></html>\n");
     out

@@ -46,7 +46,13 @@ pub fn all(results: &Results) -> Vec<Table> {
         tables.push(closed_table(results, workload));
         tables.extend(printed_table(workload));
     }
-    tables.extend([cpu_table(cells), open_table(cells), twin_table(cells), working_set_table(results), failures(results)]);
+    tables.extend([
+        cpu_table(cells),
+        open_table(cells),
+        twin_table(cells),
+        working_set_table(results),
+        failures(results),
+    ]);
     tables.extend(fio_table(results));
     tables.retain(|table| !table.rows.is_empty());
     tables
@@ -65,15 +71,28 @@ fn target_table(cells: &Cells) -> Table {
 fn closed_table(results: &Results, workload: &str) -> Table {
     let cells = &results.cells;
     let head = [
-        "system", "local", "req/s (lowest-highest)", "kept", "P50", "P99", "P99.9", "server CPU us/req", "client CPU us/req", "pages in/req",
-        "pages out/req", "bytes fetched/useful byte", "n",
+        "system",
+        "local",
+        "req/s (lowest-highest)",
+        "kept",
+        "P50",
+        "P99",
+        "P99.9",
+        "server CPU us/req",
+        "client CPU us/req",
+        "pages in/req",
+        "pages out/req",
+        "bytes fetched/useful byte",
+        "n",
     ];
     let mut table = Table::new(format!("{workload}, closed loop"), &head);
     for fraction in cells.fractions(workload) {
         for cell in cells.systems().iter().filter_map(|system| cells.get(workload, system, fraction)) {
-            let kept = cells.kept(cell).map_or("-".to_owned(), |kept| format!("{:.0} %", kept.median * 100.0));
+            let kept =
+                cells.kept(cell).map_or("-".to_owned(), |kept| format!("{:.0} %", kept.median * 100.0));
             let us = |quantile: fn(&crate::latency::Quantiles) -> f64| {
-                cell.spread(|m| Some(quantile(&m.latency))).map_or("-".to_owned(), |spread| latency(spread.median))
+                cell.spread(|m| Some(quantile(&m.latency)))
+                    .map_or("-".to_owned(), |spread| latency(spread.median))
             };
             let pages = |pages: fn(&crate::observe::Change) -> Option<u64>| {
                 number(cell.spread(|m| Some(pages(&m.server)? as f64 / m.answered().max(1) as f64)), 2)
@@ -124,7 +143,9 @@ fn cpu_table(cells: &Cells) -> Table {
             let cpu = |cell: &Cell| cell.spread(|m| m.server_cpu_us_per_request());
             let ratio = |figure: &dyn Fn(&Cell) -> Option<Spread>| {
                 let of = |cell| Some(figure(cell)?.median);
-                redis.and_then(|redis| Some(format!("{:.2}", of(cell)? / of(redis)?))).unwrap_or("-".to_owned())
+                redis
+                    .and_then(|redis| Some(format!("{:.2}", of(cell)? / of(redis)?)))
+                    .unwrap_or("-".to_owned())
             };
             table.rows.push(vec![
                 workload.to_owned(),
@@ -146,7 +167,8 @@ fn open_table(cells: &Cells) -> Table {
     );
     for cell in cells.open() {
         let us = |quantile: fn(&crate::latency::Quantiles) -> f64| {
-            cell.spread(|m| Some(quantile(&m.latency))).map_or("-".to_owned(), |spread| latency(spread.median))
+            cell.spread(|m| Some(quantile(&m.latency)))
+                .map_or("-".to_owned(), |spread| latency(spread.median))
         };
         table.rows.push(vec![
             cell.workload.clone(),
@@ -164,18 +186,32 @@ fn open_table(cells: &Cells) -> Table {
 }
 
 fn twin_table(cells: &Cells) -> Table {
-    let mut table = Table::new("Noise: the same Redis measured twice, interleaved", &["workload", "req/s, twin against Redis", "CPU, twin against Redis"]);
+    let mut table = Table::new(
+        "Noise: the same Redis measured twice, interleaved",
+        &["workload", "req/s, twin against Redis", "CPU, twin against Redis"],
+    );
     for workload in cells.workloads() {
-        let (Some(redis), Some(twin)) = (cells.get(workload, "redis", 1.0), cells.get(workload, "redis twin", 1.0)) else { continue };
-        let cpu = |cell: &Cell| cell.spread(|m| m.server_cpu_us_per_request()).map_or(f64::NAN, |spread| spread.median);
+        let (Some(redis), Some(twin)) =
+            (cells.get(workload, "redis", 1.0), cells.get(workload, "redis twin", 1.0))
+        else {
+            continue;
+        };
+        let cpu = |cell: &Cell| {
+            cell.spread(|m| m.server_cpu_us_per_request()).map_or(f64::NAN, |spread| spread.median)
+        };
         let ratio = |a: f64, b: f64| format!("{:.3}", a / b);
-        table.rows.push(vec![workload.to_owned(), ratio(twin.rate().median, redis.rate().median), ratio(cpu(twin), cpu(redis))]);
+        table.rows.push(vec![
+            workload.to_owned(),
+            ratio(twin.rate().median, redis.rate().median),
+            ratio(cpu(twin), cpu(redis)),
+        ]);
     }
     table
 }
 
 fn working_set_table(results: &Results) -> Table {
-    let mut table = Table::new("Working sets, as measured", &["data", "measured on", "working set", "12.5 % of it"]);
+    let mut table =
+        Table::new("Working sets, as measured", &["data", "measured on", "working set", "12.5 % of it"]);
     for record in &results.records {
         let Record::WorkingSet(set) = record else { continue };
         let mb = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
@@ -189,12 +225,20 @@ fn fio_table(results: &Results) -> Option<Table> {
         Record::Fio(fio) => Some(fio),
         _ => None,
     })?;
-    let mut table = Table::new("The local disk by itself: fio, randread 4 KiB, O_DIRECT, io_uring, depth 64", &["", "reads/s", "P50", "P99"]);
+    let mut table = Table::new(
+        "The local disk by itself: fio, randread 4 KiB, O_DIRECT, io_uring, depth 64",
+        &["", "reads/s", "P50", "P99"],
+    );
     table.rows.push(vec!["fio".into(), grouped(fio.reads_per_s), latency(fio.p50_us), latency(fio.p99_us)]);
     let file = results.cells.get("get_4k", "remora file", 0.125);
     if let Some(cell) = file {
         let reads = cell.spread(|m| Some(m.server.pages_in()? as f64 / m.seconds));
-        table.rows.push(vec!["remora file, get_4k at 12.5 %".into(), reads.map_or("-".into(), |r| grouped(r.median)), "-".into(), "-".into()]);
+        table.rows.push(vec![
+            "remora file, get_4k at 12.5 %".into(),
+            reads.map_or("-".into(), |r| grouped(r.median)),
+            "-".into(),
+            "-".into(),
+        ]);
     }
     Some(table)
 }
@@ -220,7 +264,9 @@ pub fn markdown(results: &Results) -> String {
     }
     out.push('\n');
     for table in all(results) {
-        let escape = |cells: &[String]| cells.iter().map(|cell| cell.replace('|', "\\|")).collect::<Vec<_>>().join(" | ");
+        let escape = |cells: &[String]| {
+            cells.iter().map(|cell| cell.replace('|', "\\|")).collect::<Vec<_>>().join(" | ")
+        };
         let _ = writeln!(out, "\n## {}\n\n| {} |", table.title, escape(&table.head));
         let _ = writeln!(out, "|{}", "---|".repeat(table.head.len()));
         for row in &table.rows {
@@ -261,14 +307,18 @@ pub fn summary(results: &Results) -> String {
             let _ = write!(out, "{:>22}", format!("{} local", percent(fraction)));
         });
         for system in cells.systems() {
-            let cells_of: Vec<_> = fractions.iter().map(|&fraction| cells.get(workload, system, fraction)).collect();
+            let cells_of: Vec<_> =
+                fractions.iter().map(|&fraction| cells.get(workload, system, fraction)).collect();
             if cells_of.iter().all(Option::is_none) {
                 continue;
             }
             let _ = write!(out, "\n  {system:<22}");
             for cell in cells_of {
                 let text = cell.map_or(String::new(), |cell| {
-                    let kept = cells.kept(cell).filter(|_| cell.fraction < 1.0).map_or(String::new(), |kept| format!(" ({:.0} %)", kept.median * 100.0));
+                    let kept = cells
+                        .kept(cell)
+                        .filter(|_| cell.fraction < 1.0)
+                        .map_or(String::new(), |kept| format!(" ({:.0} %)", kept.median * 100.0));
                     format!("{} req/s{kept}", grouped(cell.rate().median))
                 });
                 let _ = write!(out, "{text:>22}");

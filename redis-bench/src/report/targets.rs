@@ -36,7 +36,8 @@ pub fn all(cells: &Cells) -> Vec<Target> {
     let mut add = |says: String, at_least: bool, bound: f64, got: Option<f64>| {
         targets.extend(got.map(|got| Target { says, bound, at_least, got }));
     };
-    let rate = |workload: &str, system: &str, fraction| Some(cells.get(workload, system, fraction)?.rate().median);
+    let rate =
+        |workload: &str, system: &str, fraction| Some(cells.get(workload, system, fraction)?.rate().median);
     let share = |a: Option<f64>, b: Option<f64>| Some(a? / b?);
     for (workload, bound) in [
         ("get_4k", 0.95),
@@ -48,9 +49,19 @@ pub fn all(cells: &Cells) -> Vec<Target> {
         ("zipf_small", 0.85),
     ] {
         let eighth = rate(workload, OURS, EIGHTH);
-        add(format!("{workload}: {OURS} at 12.5 % keeps of its all-local rate"), true, bound, share(eighth, rate(workload, OURS, 1.0)));
+        add(
+            format!("{workload}: {OURS} at 12.5 % keeps of its all-local rate"),
+            true,
+            bound,
+            share(eighth, rate(workload, OURS, 1.0)),
+        );
         if workload != "zipf_small" {
-            add(format!("{workload}: {OURS} at 12.5 % against Redis all local"), true, 1.0, share(eighth, rate(workload, "redis", 1.0)));
+            add(
+                format!("{workload}: {OURS} at 12.5 % against Redis all local"),
+                true,
+                1.0,
+                share(eighth, rate(workload, "redis", 1.0)),
+            );
         }
     }
     for (workload, bound) in [("get_mixed", 8.0), ("lrange_100", 5.0)] {
@@ -59,10 +70,17 @@ pub fn all(cells: &Cells) -> Vec<Target> {
     }
     for workload in cells.workloads() {
         let p99 = |fraction: f64| {
-            let cell = cells.open().find(|c| c.workload == workload && c.system == OURS && c.fraction == fraction && c.load == Some(0.7))?;
+            let cell = cells.open().find(|c| {
+                c.workload == workload && c.system == OURS && c.fraction == fraction && c.load == Some(0.7)
+            })?;
             Some(cell.spread(|m| Some(m.latency.p99_us))?.median)
         };
-        add(format!("{workload}: P99 of {OURS} at 70 % load, 12.5 % local against all local"), false, 2.0, share(p99(EIGHTH), p99(1.0)));
+        add(
+            format!("{workload}: P99 of {OURS} at 70 % load, 12.5 % local against all local"),
+            false,
+            2.0,
+            share(p99(EIGHTH), p99(1.0)),
+        );
     }
     for (workload, bound) in [
         ("get:64 -P 16", 0.8),
@@ -73,8 +91,15 @@ pub fn all(cells: &Cells) -> Vec<Target> {
         ("get_64k", 0.9),
         ("lrange_100", 0.6),
     ] {
-        let cpu = |system: &str| Some(cells.get(workload, system, 1.0)?.spread(|m| m.server_cpu_us_per_request())?.median);
-        add(format!("{workload}: CPU a request all local, {OURS} against Redis"), false, bound, share(cpu(OURS), cpu("redis")));
+        let cpu = |system: &str| {
+            Some(cells.get(workload, system, 1.0)?.spread(|m| m.server_cpu_us_per_request())?.median)
+        };
+        add(
+            format!("{workload}: CPU a request all local, {OURS} against Redis"),
+            false,
+            bound,
+            share(cpu(OURS), cpu("redis")),
+        );
     }
     targets
 }

@@ -106,7 +106,15 @@ fn requests_decode_to_what_was_meant() {
 
 #[test]
 fn what_is_not_resp2_is_refused() {
-    for wire in [&b"$x\r\n"[..], b"GET\r\n", b"+OK\n", b"$-2\r\n", b":\r\n", b"%1\r\n", b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n"] {
+    for wire in [
+        &b"$x\r\n"[..],
+        b"GET\r\n",
+        b"+OK\n",
+        b"$-2\r\n",
+        b":\r\n",
+        b"%1\r\n",
+        b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n",
+    ] {
         assert_eq!(Scanner::default().advance(wire), Err(Malformed), "{wire:?}");
     }
 }

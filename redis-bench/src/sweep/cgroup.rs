@@ -51,7 +51,9 @@ impl Hierarchy {
             let (root, kind, options) = (PathBuf::from(fields.next()?), fields.next()?, fields.next()?);
             let version = match kind {
                 "cgroup" if options.split(',').any(|option| option == "memory") => Version::V1,
-                "cgroup2" if controllers(&root).split_whitespace().any(|name| name == "memory") => Version::V2,
+                "cgroup2" if controllers(&root).split_whitespace().any(|name| name == "memory") => {
+                    Version::V2
+                }
                 _ => return None,
             };
             Some(Hierarchy { root, version })
@@ -68,7 +70,8 @@ impl Hierarchy {
             fs::write(&switch, "+memory").with_context(|| format!("cannot write {}", switch.display()))?;
         }
         let path = self.root.join(name);
-        fs::create_dir(&path).with_context(|| format!("cannot make the cgroup {} (are you root?)", path.display()))?;
+        fs::create_dir(&path)
+            .with_context(|| format!("cannot make the cgroup {} (are you root?)", path.display()))?;
         let cgroup = Cgroup { path, version: self.version };
         let limit = match self.version {
             Version::V1 => "memory.limit_in_bytes",
@@ -88,6 +91,16 @@ impl Cgroup {
     /// A process that writes its number here is a member.
     pub fn members(&self) -> PathBuf {
         self.path.join("cgroup.procs")
+    }
+
+    /// True if the kernel has ended a member for want of memory.
+    pub fn starved(&self) -> bool {
+        let file = match self.version {
+            Version::V1 => "memory.oom_control",
+            Version::V2 => "memory.events",
+        };
+        let text = fs::read_to_string(self.path.join(file)).unwrap_or_default();
+        text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|kills| kills != "0"))
     }
 
     /// What its members have in memory.

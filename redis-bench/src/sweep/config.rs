@@ -196,14 +196,23 @@ impl Traffic {
     /// A sentence, if it names none.
     pub fn workload(&self) -> Result<(Workload, Option<KeyChoice>)> {
         let workload = self.name.parse().map_err(|error: String| anyhow::anyhow!(error))?;
-        let keys = self.keys.as_deref().map(str::parse).transpose().map_err(|error: String| anyhow::anyhow!(error))?;
+        let keys = self
+            .keys
+            .as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(|error: String| anyhow::anyhow!(error))?;
         Ok((workload, keys))
     }
 
     /// Its name in tables: the workload, and what differs from the usual.
     pub fn label(&self) -> String {
         let keys = self.keys.as_deref().map(|keys| format!(" {keys}")).unwrap_or_default();
-        if self.pipeline == 1 { format!("{}{keys}", self.name) } else { format!("{} -P {}{keys}", self.name, self.pipeline) }
+        if self.pipeline == 1 {
+            format!("{}{keys}", self.name)
+        } else {
+            format!("{} -P {}{keys}", self.name, self.pipeline)
+        }
     }
 }
 
@@ -213,7 +222,7 @@ impl Traffic {
 /// One sentence that says where and what: from the TOML parser, or about what it cannot see.
 pub fn parse(text: &str) -> Result<Config> {
     let config: Config = toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
         anyhow::anyhow!("line {line}: {}", error.message().replace('\n', " "))
     })?;
     let Config { repetitions, clients, .. } = config;
@@ -245,7 +254,8 @@ fn check_fractions(fractions: &[f64]) -> Result<()> {
 
 fn check_traffic(config: &Config, traffic: &Traffic) -> Result<()> {
     let (workload, _) = traffic.workload()?;
-    Dataset::new(&workload, traffic.data.unwrap_or(config.data), config.seed).map_err(|error| anyhow::anyhow!(error))?;
+    Dataset::new(&workload, traffic.data.unwrap_or(config.data), config.seed)
+        .map_err(|error| anyhow::anyhow!(error))?;
     check_fractions(traffic.fractions.as_deref().unwrap_or_default())?;
     let load = traffic.load.as_ref();
     let shares = load.map_or(&[][..], |load| &load.shares[..]);
@@ -268,7 +278,9 @@ fn check_system(system: &System) -> Result<()> {
     }
     match system.cap {
         Cap::Argument if !says("{local}") => bail!("cap = \"argument\", but its command has no {{local}}"),
-        Cap::Cgroup if system.swap.is_none() => bail!("cap = \"cgroup\" needs swap = \"zram\", \"file:PATH\" or \"device:PATH\""),
+        Cap::Cgroup if system.swap.is_none() => {
+            bail!("cap = \"cgroup\" needs swap = \"zram\", \"file:PATH\" or \"device:PATH\"")
+        }
         Cap::None if system.fractions.as_ref().is_none_or(|f| f != &[1.0]) => {
             bail!("cap = \"none\" has everything local: say fractions = [1.0]")
         }
@@ -328,7 +340,11 @@ fractions = [1.0]
 
     #[test]
     fn the_sweeps_that_are_shipped_are_good() {
-        for text in [include_str!("../../sweeps/demo.toml"), include_str!("../../sweeps/figure2.toml"), include_str!("../../sweeps/all.toml")] {
+        for text in [
+            include_str!("../../sweeps/demo.toml"),
+            include_str!("../../sweeps/figure2.toml"),
+            include_str!("../../sweeps/all.toml"),
+        ] {
             parse(text).expect("shipped");
         }
     }

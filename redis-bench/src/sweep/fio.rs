@@ -22,7 +22,14 @@ pub fn measure(fio: &Fio) -> Result<FioResult> {
         bail!("{} exists: fio would write over it", path.display());
     }
     let output = Command::new("fio")
-        .args(["--name=randread", "--rw=randread", "--bs=4k", "--direct=1", "--ioengine=io_uring", "--iodepth=64"])
+        .args([
+            "--name=randread",
+            "--rw=randread",
+            "--bs=4k",
+            "--direct=1",
+            "--ioengine=io_uring",
+            "--iodepth=64",
+        ])
         .args(["--time_based", "--output-format=json"])
         .arg(format!("--filename={}", fio.path))
         .arg(format!("--size={}", fio.size.0))
@@ -39,10 +46,13 @@ pub fn measure(fio: &Fio) -> Result<FioResult> {
 
 fn parse(text: &str) -> Result<FioResult> {
     // fio may print warnings before its JSON.
-    let json: Value = serde_json::from_str(text.find('{').map_or(text, |at| &text[at..])).context("fio printed no JSON")?;
+    let json: Value =
+        serde_json::from_str(text.find('{').map_or(text, |at| &text[at..])).context("fio printed no JSON")?;
     let read = &json["jobs"][0]["read"];
     let latency = |name: &str| read["clat_ns"]["percentile"][name].as_f64().map(|ns| ns / 1e3);
-    let (Some(reads_per_s), Some(p50_us), Some(p99_us)) = (read["iops"].as_f64(), latency("50.000000"), latency("99.000000")) else {
+    let (Some(reads_per_s), Some(p50_us), Some(p99_us)) =
+        (read["iops"].as_f64(), latency("50.000000"), latency("99.000000"))
+    else {
         bail!("fio's JSON has no iops and percentiles");
     };
     Ok(FioResult { reads_per_s, p50_us, p99_us })
@@ -56,7 +66,10 @@ mod tests {
     fn fios_json_is_understood() {
         let text = r#"fio: a warning
 {"jobs":[{"read":{"iops":84000.5,"clat_ns":{"percentile":{"50.000000":700000,"99.000000":1500000}}}}]}"#;
-        assert_eq!(parse(text).expect("json"), FioResult { reads_per_s: 84000.5, p50_us: 700.0, p99_us: 1500.0 });
+        assert_eq!(
+            parse(text).expect("json"),
+            FioResult { reads_per_s: 84000.5, p50_us: 700.0, p99_us: 1500.0 }
+        );
         assert!(parse("{}").is_err());
     }
 }

@@ -31,7 +31,7 @@ pub enum Record {
     /// What the disk reaches by itself.
     Fio(FioResult),
     /// What a family needs for a workload's data.
-    WorkingSet(WorkingSet),
+    WorkingSet(Box<WorkingSet>),
     /// A point, measured or failed.
     Point(Box<PointResult>),
 }
@@ -115,7 +115,9 @@ fn parse(path: &Path) -> Result<(Vec<Record>, usize)> {
     let records = text[..whole]
         .lines()
         .enumerate()
-        .map(|(at, line)| serde_json::from_str(line).with_context(|| format!("{}, line {}", path.display(), at + 1)))
+        .map(|(at, line)| {
+            serde_json::from_str(line).with_context(|| format!("{}, line {}", path.display(), at + 1))
+        })
         .collect::<Result<_>>()?;
     Ok((records, whole))
 }
@@ -134,7 +136,11 @@ impl Journal {
         {
             bail!("{} holds the results of another configuration: give another --dir", dir.display());
         }
-        let file = OpenOptions::new().create(true).append(true).open(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
         file.set_len(whole as u64)?;
         let empty = records.is_empty();
         let mut journal = Journal { file, records };
@@ -182,11 +188,13 @@ pub fn points(records: &[Record]) -> impl Iterator<Item = &PointResult> {
     })
 }
 
-/// The directory of a sweep's results unless the user names one: the day and the commit.
-pub fn usual_dir(machine: &Machine) -> PathBuf {
+/// The directory of a sweep's results unless the user names one: the day, the commit and the TOML's name.
+pub fn usual_dir(machine: &Machine, config: &Path) -> PathBuf {
     let day = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
     let commit = machine.commit.as_deref().unwrap_or("no-commit");
-    PathBuf::from("redis-bench/results").join(format!("{}-{commit}", &day[..10]))
+    PathBuf::from("redis-bench/results")
+        .join(format!("{}-{commit}", &day[..10]))
+        .join(config.file_stem().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -194,7 +202,12 @@ mod tests {
     use super::*;
 
     fn begin(config: &str) -> Begin {
-        Begin { started: String::new(), command_line: Vec::new(), config: config.to_owned(), machine: Machine::default() }
+        Begin {
+            started: String::new(),
+            command_line: Vec::new(),
+            config: config.to_owned(),
+            machine: Machine::default(),
+        }
     }
 
     fn point(id: &str, failed: Option<&str>) -> Record {

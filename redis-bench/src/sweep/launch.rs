@@ -25,6 +25,8 @@ use crate::target::{Target, ask};
 const START_MAX: Duration = Duration::from_secs(30);
 /// How long it may take to go after SIGTERM; a swapped one has pages to give back.
 const STOP_MAX: Duration = Duration::from_secs(20);
+/// How long after a lost connection the end of its process may show.
+const END_SEEN_WITHIN: Duration = Duration::from_millis(500);
 /// How often it is looked at meanwhile.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// How much of what it printed goes into an error.
@@ -145,9 +147,16 @@ impl Server {
         let port = free_port()?;
         let arguments = arguments(system, port, room)?;
         let printed = room.dir.join("printed");
-        let child = spawn(&arguments, cgroup.as_ref(), &printed)
-            .with_context(|| format!("cannot start {}", system.command.first().map_or("nothing", String::as_str)))?;
-        let mut server = Server { process: Process { child }, cgroup, _swap: swap, _dir: scratch, target: Target::local(port) };
+        let child = spawn(&arguments, cgroup.as_ref(), &printed).with_context(|| {
+            format!("cannot start {}", system.command.first().map_or("nothing", String::as_str))
+        })?;
+        let mut server = Server {
+            process: Process { child },
+            cgroup,
+            _swap: swap,
+            _dir: scratch,
+            target: Target::local(port),
+        };
         let start_max = system.start_seconds.map_or(START_MAX, Duration::from_secs);
         server.wait_until_it_answers(start_max, &printed, watch)?;
         Ok(server)
@@ -164,8 +173,22 @@ impl Server {
     }
 
     /// How it ended, if it has.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
+    fn ended(&mut self) -> Option<ExitStatus> {
         self.process.child.try_wait().ok().flatten()
+    }
+
+    /// How it ended, if it did with the connection that was just lost: the kernel tells a little later.
+    pub fn ended_soon(&mut self) -> Option<String> {
+        let until = Instant::now() + END_SEEN_WITHIN;
+        while self.ended().is_none() && Instant::now() < until {
+            sleep(LOOK_PAUSE);
+        }
+        let status = self.ended()?;
+        let starved = self.cgroup.as_ref().is_some_and(Cgroup::starved);
+        Some(format!(
+            "the server ended ({status}{})",
+            if starved { "; its share of memory is too small for it" } else { "" }
+        ))
     }
 
     fn wait_until_it_answers(&mut self, start_max: Duration, printed: &Path, watch: &Watch) -> Result<()> {

@@ -44,11 +44,13 @@ fn first_line(program: &str, arguments: &[&str]) -> Option<String> {
 }
 
 fn field(text: &str, name: &str) -> Option<String> {
-    text.lines().find_map(|line| Some(line.strip_prefix(name)?.trim_start().strip_prefix(':')?.trim().to_owned()))
+    text.lines()
+        .find_map(|line| Some(line.strip_prefix(name)?.trim_start().strip_prefix(':')?.trim().to_owned()))
 }
 
 fn commit() -> Option<String> {
-    let output = Command::new("git").args(["describe", "--always", "--dirty", "--exclude=*"]).output().ok()?;
+    let output =
+        Command::new("git").args(["describe", "--always", "--dirty", "--exclude=*"]).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
@@ -59,15 +61,21 @@ impl Machine {
         let kilobytes = memory.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
         let mut versions = Vec::new();
         for system in &config.systems {
-            let Some(program) = system.command.first().filter(|program| *program != "{bench}") else { continue };
-            versions.extend(first_line(program, &["--version"]).map(|line| format!("{}: {line}", system.name)));
+            let Some(program) = system.command.first().filter(|program| *program != "{bench}") else {
+                continue;
+            };
+            versions
+                .extend(first_line(program, &["--version"]).map(|line| format!("{}: {line}", system.name)));
         }
         Machine {
             processor: file("/proc/cpuinfo").and_then(|text| field(&text, "model name")).unwrap_or_default(),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             memory_bytes: kilobytes.unwrap_or_default() << 10,
             kernel: file("/proc/sys/kernel/osrelease").unwrap_or_default(),
-            settings: SETTINGS.iter().filter_map(|(name, path)| Some(format!("{name} = {}", file(path)?))).collect(),
+            settings: SETTINGS
+                .iter()
+                .filter_map(|(name, path)| Some(format!("{name} = {}", file(path)?)))
+                .collect(),
             versions,
             commit: commit(),
         }

@@ -34,7 +34,9 @@ impl Point<'_> {
 
 /// Every point, in order.
 pub fn points(config: &Config) -> Vec<Point<'_>> {
-    (1..=config.repetitions).flat_map(|repetition| closed(config, repetition).chain(open(config, repetition))).collect()
+    (1..=config.repetitions)
+        .flat_map(|repetition| closed(config, repetition).chain(open(config, repetition)))
+        .collect()
 }
 
 fn closed(config: &Config, repetition: u32) -> impl Iterator<Item = Point<'_>> {
@@ -50,7 +52,10 @@ fn closed(config: &Config, repetition: u32) -> impl Iterator<Item = Point<'_>> {
 fn open(config: &Config, repetition: u32) -> impl Iterator<Item = Point<'_>> {
     let loads = config.workloads.iter().filter_map(|traffic| Some((traffic, traffic.load.as_ref()?)));
     loads.flat_map(move |(traffic, load)| {
-        let grid = load.fractions.iter().flat_map(move |&fraction| load.shares.iter().map(move |&share| (fraction, share)));
+        let grid = load
+            .fractions
+            .iter()
+            .flat_map(move |&fraction| load.shares.iter().map(move |&share| (fraction, share)));
         grid.flat_map(move |(fraction, share)| {
             let named = config.systems.iter().filter(move |system| load.systems.contains(&system.name));
             let systems = named.filter(move |system| takes_part(system, traffic, fraction));

@@ -94,7 +94,8 @@ impl Swap {
 
     fn file(path: &Path, bytes: u64) -> Result<Self> {
         let wrong = || format!("cannot make the swap file {}", path.display());
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).with_context(wrong)?;
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).with_context(wrong)?;
         let swap = Swap { path: path.to_owned(), zram: None, file: true, on: false };
         // Written, not truncated to size: the kernel takes no swap file with holes.
         let block = vec![0; 1 << 20];
@@ -139,9 +140,13 @@ fn write(path: &Path, text: &str) -> Result<()> {
 
 /// Runs a program of util-linux, which may stand where only root looks.
 fn tool(name: &str, arguments: &[&std::ffi::OsStr]) -> Result<()> {
-    let path = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists());
+    let path = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
+        .iter()
+        .map(|dir| Path::new(dir).join(name))
+        .find(|path| path.exists());
     let path = path.with_context(|| format!("{name} is not installed (package util-linux or mount)"))?;
-    let output = Command::new(path).args(arguments).output().with_context(|| format!("cannot start {name}"))?;
+    let output =
+        Command::new(path).args(arguments).output().with_context(|| format!("cannot start {name}"))?;
     if !output.status.success() {
         bail!("{name} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }

@@ -67,7 +67,8 @@ impl Expect {
             (_, resp::Kind::Error) => return Verdict::Error,
             (Op::Set, kind) => kind == resp::Kind::Simple,
             (Op::Get, kind) => {
-                kind == resp::Kind::Bulk && (self.payload_bytes == ANY_BYTES || reply.payload_bytes == self.payload_bytes)
+                kind == resp::Kind::Bulk
+                    && (self.payload_bytes == ANY_BYTES || reply.payload_bytes == self.payload_bytes)
             }
             (Op::Del, kind) => kind == resp::Kind::Integer && reply.integer == 1,
             (Op::Push, kind) => kind == resp::Kind::Integer && reply.integer >= 1,
@@ -96,8 +97,7 @@ impl Expect {
         if raw.starts_with(b"$-1") {
             return Ok(());
         }
-        let mut count = 0;
-        for bulk in resp::bulks(raw) {
+        for (count, bulk) in (0..).zip(resp::bulks(raw)) {
             let body = bulk.map_err(|_| format!("{self}: the reply is not framed as RESP2 says"))?;
             let serial = values::check(data.seed, self.key, body)
                 .ok_or_else(|| format!("{self}: value {count} of the reply is not of this key"))?;
@@ -107,9 +107,10 @@ impl Expect {
                 _ => true,
             };
             if !right {
-                return Err(format!("{self}: value {count} of the reply is of this key but another one (serial {serial})"));
+                return Err(format!(
+                    "{self}: value {count} of the reply is of this key but another one (serial {serial})"
+                ));
             }
-            count += 1;
         }
         Ok(())
     }
@@ -144,7 +145,14 @@ fn push_get(out: &mut Vec<u8>, key: u64, payload_bytes: u64) -> Expect {
     Expect::new(Op::Get, key, payload_bytes)
 }
 
-fn push_element(out: &mut Vec<u8>, front: &[u8], data: &Dataset, key: u64, serial: u64, bytes: usize) -> Expect {
+fn push_element(
+    out: &mut Vec<u8>,
+    front: &[u8],
+    data: &Dataset,
+    key: u64,
+    serial: u64,
+    bytes: usize,
+) -> Expect {
     push_keyed(out, front, key);
     push_len(out, bytes);
     values::append(data.seed, key, serial, bytes, out);
@@ -165,7 +173,13 @@ impl<'a> Fill<'a> {
     /// From the first request on.
     pub fn new(data: &'a Dataset) -> Self {
         let lists = if let Holds::Lists { lengths, .. } = &data.holds { lengths.len() } else { 0 };
-        Fill { data, next: 0, requests: data.load_requests().0, rng: push_order(data.seed), pushed: vec![0; lists] }
+        Fill {
+            data,
+            next: 0,
+            requests: data.load_requests().0,
+            rng: push_order(data.seed),
+            pushed: vec![0; lists],
+        }
     }
 }
 
@@ -184,7 +198,14 @@ impl Source for Fill<'_> {
                 let pushed = &mut self.pushed[list as usize];
                 let serial = u64::from(*pushed);
                 *pushed += 1;
-                push_element(out, b"*3\r\n$5\r\nRPUSH\r\n$16\r\nkey:", self.data, list, serial, *element_bytes)
+                push_element(
+                    out,
+                    b"*3\r\n$5\r\nRPUSH\r\n$16\r\nkey:",
+                    self.data,
+                    list,
+                    serial,
+                    *element_bytes,
+                )
             }
         })
     }
@@ -245,7 +266,9 @@ impl<'a> Traffic<'a> {
     }
 
     fn lrange(&mut self, out: &mut Vec<u8>, key: u64, range: Range) -> Expect {
-        let Holds::Lists { lengths, element_bytes } = &self.data.holds else { unreachable!("LRANGE is of lists") };
+        let Holds::Lists { lengths, element_bytes } = &self.data.holds else {
+            unreachable!("LRANGE is of lists")
+        };
         let length = lengths[key as usize];
         let (first, stop) = match range {
             Range::Front { stop } => (0, stop),
