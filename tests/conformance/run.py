@@ -269,7 +269,7 @@ def main():
     else:
         options.local_memory = options.local_memory or "64mb"
         every = sorted((HERE / "scripts").glob("*.txt"))
-        named = [HERE / "scripts" / f"{name}.txt" if not os.path.exists(name) else pathlib.Path(name)
+        named = [pathlib.Path(name) if name.endswith(".txt") else HERE / "scripts" / f"{name}.txt"
                  for name in options.script or []]
         for path in named or every:
             before = tally.passed, tally.failed
