@@ -135,11 +135,7 @@ impl Far {
     #[inline]
     pub fn bytes(&mut self, addr: FarAddr, len: usize) -> Result<&[u8], PagerError> {
         debug_assert!(addr.offset() + len <= PAGE_SIZE, "a read within one page");
-        // Looked up twice because a conditional borrow cannot be returned; the first lookup is the rule.
-        if self.pager.resident(addr, len).is_none() {
-            return self.pager.bytes(addr, len);
-        }
-        Ok(self.pager.resident(addr, len).expect("was resident on the line above"))
+        self.pager.bytes(addr, len)
     }
 
     /// Calls `each` with the slices of `len` bytes from `addr`, page by page; stops when it returns false.
@@ -233,6 +229,13 @@ impl Far {
     /// Whether every page of the run is in a frame.
     pub fn all_resident(&self, range: PageRange) -> bool {
         range.pages().all(|page| self.pager.resident(page.addr(), 1).is_some())
+    }
+
+    /// Whether reading the run fetches nothing: every page is in a frame or was never written.
+    pub fn all_here(&self, range: PageRange) -> bool {
+        range.pages().all(|page| {
+            self.pager.resident(page.addr(), 1).is_some() || self.pager.state(page) == PageState::Untouched
+        })
     }
 
     /// The largest reply that holds its frames; a larger one is streamed. Units: pages.

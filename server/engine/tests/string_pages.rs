@@ -156,6 +156,26 @@ fn an_append_fetches_the_last_page_alone() {
 }
 
 #[test]
+fn an_mget_of_more_than_local_memory_waits_for_its_keys_and_streams_the_rest() {
+    let mut store = Store::new(1 << 20, Prefetch::Ahead);
+    let client = store.connect();
+    let names: Vec<String> = (0..300).map(|key| format!("k{key}")).collect();
+    let sizes = [10, 4090, 9000];
+    let value = |key: usize| vec![key as u8; sizes[key % 3]];
+    for (key, name) in names.iter().enumerate() {
+        store.command(client, &[b"SET", name.as_bytes(), &value(key)]);
+    }
+    store.evict_all(client);
+    let words: Vec<&[u8]> =
+        [&b"MGET"[..]].into_iter().chain(names.iter().map(|name| name.as_bytes())).collect();
+    let got = store.command(client, &words);
+    let want: Vec<u8> = (0..300).flat_map(|key| bulk(&value(key))).collect();
+    assert!(got == [b"*300\r\n", &want[..]].concat());
+    let stats = store.ask(client, "FARMEM STATS");
+    assert!(stats.contains("unplanned_faults\r\n:0\r\n"), "{stats}");
+}
+
+#[test]
 fn a_gap_costs_neither_frames_nor_far_pages_that_move() {
     let mut cold = Cold::new();
     let client = cold.client;

@@ -125,18 +125,18 @@ impl Context<'_> {
 
     /// Appends `len` bytes of far memory as they are. See [`Context::reply_far_bulk`].
     pub fn reply_far(&mut self, addr: FarAddr, len: usize, object: FarAddr) -> Outcome {
-        if len <= COPY_MAX {
-            self.keys.far.copy_out(addr, len, self.reply.output.near())?;
-            return Ok(());
-        }
         let pages = PageRange::covering(addr, len);
         let far = &mut self.keys.far;
-        if pages.count <= far.hold_pages_max() && far.hold_allowed(pages.count) && far.all_resident(pages) {
+        // What no plan had room for, as of an MGET of many values, is streamed however short it is.
+        if len <= COPY_MAX && (!far.heap.is_extent(object.page()) || far.all_here(pages)) {
+            return Ok(far.copy_out(addr, len, self.reply.output.near())?);
+        }
+        if pages.count <= far.hold_pages_max() && far.hold_allowed(pages.count) && far.all_here(pages) {
             let mut left = len;
             let mut at = addr;
             while left > 0 {
                 let here = left.min(PAGE_SIZE - at.offset());
-                let frame = far.pager.hold(at.page()).expect("all_resident was asked above");
+                let frame = far.pager.hold(at.page()).expect("all_here was asked above");
                 self.reply.output.push_frame(frame, at.offset(), here);
                 at = at.plus(here);
                 left -= here;
