@@ -5,4 +5,5 @@ pub mod fuzz;
 pub mod link_contract;
 pub mod pager_contract;
 pub mod scripted_link;
+pub mod simulation;
 pub mod sources;
