@@ -62,6 +62,12 @@ def fetch(folder):
     return next(folder.glob("redis-*/runtest")).parent
 
 
+def tolerate_missing_commands(suite):
+    """Lets the suite's own preparation go on where a server has no FUNCTION; the tests stay as they are."""
+    path = suite / "tests/support/server.tcl"
+    path.write_text(re.sub(r"(?m)^(\s*)r function flush$", r"\1catch {r function flush}", path.read_text()))
+
+
 def run_unit(suite, unit, port):
     """What the suite prints for one unit against one server; cut off after `UNIT_LIMIT_S`."""
     base = random.randrange(*BASE_PORTS)
@@ -99,6 +105,7 @@ def main():
     about.add_argument("--far-memory", default="mem:4gb")
     options = about.parse_args()
     suite = fetch(options.folder.resolve())
+    tolerate_missing_commands(suite)
     logs = options.folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     total, rows = [0, 0], []
