@@ -117,8 +117,14 @@ impl SoftPager {
         if !self.waits.has_fresh_waits() {
             return;
         }
+        let usable_frames = self.usable_frames();
         let SoftPager { pool, table, waits, reservation, .. } = self;
         waits.wake_fresh(|wait| {
+            // The budget has shrunk below it meanwhile: it is to ask again, and hear so.
+            let touched = wait.want.pages().filter(|&page| table.get(page) != Entry::Untouched).count() as u32;
+            if touched + wait.fresh > usable_frames {
+                return true;
+            }
             // What the wait itself will pin is not to be evicted for it.
             let own =
                 |page: &PageNo| table.resident(*page).is_some_and(|frame| pool.meta(frame).is_evictable());

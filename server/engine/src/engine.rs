@@ -156,7 +156,9 @@ impl Engine {
     /// [`Engine::output`] when the client had nothing that could leave.
     pub fn handle_writable(&mut self, id: ClientId, now: Now) {
         let Some(mut client) = self.clients.take(id) else { return };
+        let could_run = self.may_run(&client);
         self.pump(&mut client, now);
+        self.ready_if_freed(&client, could_run);
         self.put_back(client);
     }
 
@@ -170,10 +172,15 @@ impl Engine {
             output.advance(bytes, &mut *self.keys.far.pager);
         }
         self.pump(&mut client, now);
-        if !could_run && self.may_run(&client) && (!client.input.is_empty() || client.spool.is_some()) {
+        self.ready_if_freed(&client, could_run);
+        self.put_back(client);
+    }
+
+    /// A client that could not run for what it was owed, and can now, gets its turn.
+    fn ready_if_freed(&mut self, client: &Client, could_run: bool) {
+        if !could_run && self.may_run(client) && (!client.input.is_empty() || client.spool.is_some()) {
             self.ready.push_back(client.id);
         }
-        self.put_back(client);
     }
 
     /// Whether the body should close this connection: it was killed, or all that it was owed has left.
@@ -196,9 +203,14 @@ impl Engine {
             self.put_back(client);
             return Some(id);
         }
-        client.parked = None;
+        // It may be here for its stream, while its command still waits.
+        client.parked = client.parked.filter(|ticket| self.waiting.contains_key(ticket));
         self.pump(&mut client, now);
         self.run_input(&mut client, now);
+        if client.parked.is_none() {
+            // Woken, and yet nothing was acquired: its command was refused, or its output stands in the way.
+            self.end_reserving(&client, now);
+        }
         self.put_back(client);
         Some(id)
     }

@@ -22,7 +22,7 @@ use crate::resp::encode;
 use crate::spool::{self, Fed, SPOOL_MIN, Spool};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use farmem::{Acquired, PAGE_SIZE, PagerError};
+use farmem::{Acquired, PAGE_SIZE, PageSet, PagerError};
 
 /// After so many waits a command's pages are kept as they land, so that it gets its turn.
 pub const PLAN_ROUNDS_MAX: u32 = 4;
@@ -152,7 +152,7 @@ impl Engine {
     /// A large argument has no place: the rest of it cannot be told from commands, so the client goes.
     fn refuse_spool(&mut self, client: &mut Client, failure: &Failure) {
         let output = client.output.get_or_insert_with(|| self.scratch.outputs.pop().unwrap_or_default());
-        encode::error(output.near(), failure.text().as_bytes());
+        encode::error(output.near(), failure.text());
         self.server.count_error(failure.text());
         client.closing = true;
     }
@@ -191,7 +191,7 @@ impl Engine {
                 Err(error) => {
                     let output = client.output.get_or_insert_with(|| self.scratch.outputs.pop().unwrap_or_default());
                     error.encode(output.near());
-                    self.server.count_error("ERR");
+                    self.server.count_error(b"ERR");
                     client.closing = true;
                     at = buffer.len();
                     break;
@@ -280,12 +280,25 @@ impl Engine {
     fn dispatch(&mut self, client: &mut Client, args: &Args, now: Now) -> Step {
         // GET 2/8: the command table knows the command's arity, flags and handler.
         let Some(spec) = command::lookup(args.get(0)) else {
+            // A browser that was made to speak to us: what it says next is not meant. Source: Redis'
+            // `securityWarningCommand`.
+            if args.is(0, "POST") || args.is(0, "Host:") {
+                client.killed = true;
+                if let Some(mut output) = client.output.take() {
+                    self.abandon(&mut output);
+                }
+                return Step::Done;
+            }
             self.fail(client, &Failure::Client(command::unknown_command(args)));
             return Step::Done;
         };
         let spec = match self.admit(client, spec, args) {
             Ok(spec) => spec,
             Err(error) => {
+                // It may have waited before, or have done a part of its work.
+                self.end_reserving(client, now);
+                client.plan_rounds = 0;
+                self.end_walk(client);
                 self.fail(client, &Failure::Client(error));
                 return Step::Done;
             }
@@ -324,7 +337,7 @@ impl Engine {
         spec: &'static CommandSpec,
         handler: commands::Handler,
         args: &Args,
-        pages: &farmem::PageSet,
+        pages: &PageSet,
         fresh: u32,
         now: Now,
     ) -> Step {
@@ -343,7 +356,7 @@ impl Engine {
                     return Step::Done;
                 }
                 Err(error) => {
-                    self.settle(client);
+                    self.settle(client, now);
                     self.end_walk(client);
                     self.fail(client, &Failure::World(error));
                     return Step::Done;
@@ -375,14 +388,22 @@ impl Engine {
         self.reserving == Some(client.id)
     }
 
+    /// Gives up the pages that are kept for this client, if it is the one.
+    pub(crate) fn end_reserving(&mut self, client: &Client, now: Now) {
+        if self.reserving == Some(client.id) {
+            self.reserving = None;
+            // Takes the reservation over, for nothing.
+            let nothing = self.keys.far.pager.acquire(&PageSet::new(), 0, true, now.monotonic);
+            assert_eq!(nothing, Ok(Acquired::Ready), "no page is always to be had");
+        }
+    }
+
     /// The client's command has its pages, or never will.
     #[inline]
-    fn settle(&mut self, client: &mut Client) {
+    fn settle(&mut self, client: &mut Client, now: Now) {
         if client.plan_rounds > 0 {
             client.plan_rounds = 0;
-            if self.reserving == Some(client.id) {
-                self.reserving = None;
-            }
+            self.end_reserving(client, now);
         } else if client.walk.is_none() {
             self.server.stats.command_hits += 1;
         }
@@ -397,7 +418,7 @@ impl Engine {
         args: &Args,
         now: Now,
     ) {
-        self.settle(client);
+        self.settle(client, now);
         let first = u64::from(client.walk.is_none());
         self.server.stats.commands_processed += first;
         self.server.calls.of_mut(spec.id).calls += first;
@@ -418,7 +439,7 @@ impl Engine {
             // What it has answered before it failed is taken back.
             self.abandon(&mut output.cut(mark));
             self.end_walk(client);
-            encode::error(output.near(), failure.text().as_bytes());
+            encode::error(output.near(), failure.text());
             self.server.count_error(failure.text());
             self.server.calls.of_mut(spec.id).failed += 1;
         }
@@ -462,7 +483,7 @@ impl Engine {
         self.server.count_error(failure.text());
         if client.reply_mode == ReplyMode::On {
             let output = client.output.get_or_insert_with(|| self.scratch.outputs.pop().unwrap_or_default());
-            encode::error(output.near(), failure.text().as_bytes());
+            encode::error(output.near(), failure.text());
         }
         client.reply_mode = client.reply_mode.after_command();
     }

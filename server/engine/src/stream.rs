@@ -11,6 +11,9 @@ use farmem::{Acquired, FarAddr, FrameNo, Instant, PAGE_SIZE, PageSet, PagerError
 /// Pages of one window: held while they leave. 32 pages are 128 KiB, about what a socket buffer takes.
 pub const STREAM_WINDOW_PAGES: usize = 32;
 
+/// Halvings of a window: 2^5 = 32 pages come down to one.
+const WAITS_MAX: u32 = 5;
+
 /// Bytes in far memory that leave one after the other.
 #[derive(Clone, Copy, Debug)]
 pub struct FarSlice {
@@ -26,6 +29,9 @@ pub struct Stream {
     slices: VecDeque<FarSlice>,
     /// The wait for the next window.
     pub waiting: Option<Ticket>,
+    /// Waits in a row after which some of the window was gone again: each halves it, so that streams which
+    /// take each other's frames come down to what fits beside the others. A page alone always gets through.
+    waits: u32,
 }
 
 /// How far a stream got.
@@ -73,17 +79,19 @@ impl Stream {
     /// What went wrong with a page of the window; the stream cannot go on then.
     pub fn pump(&mut self, far: &mut Far, now: Instant) -> Result<Pumped, PagerError> {
         let mut want = PageSet::new();
-        self.window(STREAM_WINDOW_PAGES, &mut want);
+        let pages_max = (STREAM_WINDOW_PAGES >> self.waits.min(WAITS_MAX)).max(1);
+        self.window(pages_max, &mut want);
         match far.pager.acquire(&want, 0, false, now)? {
             Acquired::Waiting(ticket) => {
                 self.waiting = Some(ticket);
+                self.waits += 1;
                 return Ok(Pumped::Waiting(ticket));
             }
-            Acquired::Ready => self.waiting = None,
+            Acquired::Ready => (self.waiting, self.waits) = (None, 0),
         }
         let mut frames = Vec::with_capacity(STREAM_WINDOW_PAGES + 1);
         let mut pages = 0;
-        while pages < STREAM_WINDOW_PAGES {
+        while pages < pages_max {
             let Some(slice) = self.slices.front_mut() else { break };
             let here = slice.len.min(PAGE_SIZE - slice.addr.offset());
             let frame = far.pager.hold(slice.addr.page()).expect("acquired above, and a value has no untouched page");

@@ -19,6 +19,7 @@ pub mod traffic;
 pub mod world;
 
 use client::{Check, Client, Fate, Heard};
+use farmem::Link;
 use rng::Rng;
 use scenario::Scenario;
 use shared::Shared;
@@ -153,7 +154,12 @@ impl Simulation {
         let is_stuck = self.world.link.nemesis().stuck_until > now.monotonic;
         let may_idle = has_moved || client.paused > 0 || client.owed() == 0 || is_stuck;
         client.idle_steps = if may_idle { 0 } else { client.idle_steps + 1 };
-        assert!(client.idle_steps < IDLE_STEPS_MAX, "nothing comes of {}", client.waits_for());
+        if client.idle_steps >= IDLE_STEPS_MAX {
+            let (waits_for, in_flight) = (client.waits_for(), self.world.link.in_flight());
+            let wants = self.world.engine.wants_input(client.id);
+            let (stats, info) = (self.world.stats(), self.world.info());
+            panic!("nothing comes of {waits_for}; {in_flight} in flight; reads: {wants}; {stats:?} {info:?}");
+        }
         client.check(scenario, &mut self.shared, now, &mut self.heard);
         if client.fate(&self.world.engine) == Fate::Closed {
             assert!(scenario.allows_closing(), "closed on {}", client.waits_for());

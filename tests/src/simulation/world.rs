@@ -172,7 +172,7 @@ impl World {
     }
 
     /// A field of `INFO farmem`.
-    fn info(&mut self) -> HashMap<String, u64> {
+    pub fn info(&mut self) -> HashMap<String, u64> {
         let reply = self.ask(&[b"INFO".to_vec(), b"farmem".to_vec()]);
         let text = elements(&reply).pop().expect("INFO answers a bulk string");
         let text = String::from_utf8_lossy(&text).into_owned();
