@@ -54,6 +54,13 @@ fn without_a_nemesis_nothing_goes_wrong_and_every_page_was_planned() {
 }
 
 #[test]
+fn no_command_touches_a_page_that_it_had_not_planned() {
+    for seed in seeds().take(SEEDS as usize / 4) {
+        run(Scenario::alone(seed));
+    }
+}
+
+#[test]
 fn a_seed_decides_everything() {
     for seed in seeds().take(4) {
         assert_eq!(run(Scenario::new(seed)), run(Scenario::new(seed)), "seed {seed}");

@@ -45,6 +45,8 @@ pub struct Client {
     model: Model,
     heard: Vec<u8>,
     scanner: Scanner,
+    /// The command that was answered last, for people.
+    pub last_answered: String,
     /// It reads nothing for so many steps.
     pub paused: u32,
     /// Steps without a byte either way, while it would have read.
@@ -83,6 +85,7 @@ impl Client {
             model: Model::default(),
             heard: Vec::new(),
             scanner: Scanner::default(),
+            last_answered: String::new(),
             paused: 0,
             idle_steps: 0,
         }
@@ -166,6 +169,9 @@ impl Client {
                 );
             }
             heard.replies += 1;
+            if scenario.is_cold {
+                self.last_answered = shown(&pending.words);
+            }
             heard.digest = reply
                 .iter()
                 .fold(heard.digest, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));

@@ -18,6 +18,11 @@ const EVICTING: [&str; 8] = [
     "noeviction",
 ];
 
+/// Input that the engine keeps for a client that has to wait. Units: bytes.
+const INPUT_MAX: u64 = 64 << 10;
+/// Larger arguments go to far pages as they come. Units: bytes.
+const SPOOL_MIN: usize = 256 << 10;
+
 /// One simulation.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -47,6 +52,8 @@ pub struct Scenario {
     pub resizes: bool,
     /// Whether FARMEM EVICT is used now and then.
     pub evicts: bool,
+    /// Whether everything is cold before every command, and no command may touch what it had not planned.
+    pub is_cold: bool,
     /// Whether clients stop reading now and then.
     pub slow_readers: bool,
     /// Whether clients go without a word.
@@ -82,9 +89,9 @@ impl Scenario {
         Scenario {
             seed,
             clients,
-            commands: 1200,
+            commands: 2000,
             policy,
-            local_memory: rng.one_of(&[1 << 20, 3 << 19, 2 << 20, 4 << 20]),
+            local_memory: rng.one_of(&[1 << 19, 1 << 20, 3 << 19, 2 << 20, 4 << 20]),
             far_pages,
             latency_ns_max: rng.one_of(&[0, 10_000, 1_000_000, 20_000_000]),
             fetch_fails,
@@ -93,6 +100,7 @@ impl Scenario {
             stalls: rng.one_in(4),
             resizes: rng.one_in(3),
             evicts: rng.one_in(2),
+            is_cold: false,
             slow_readers: rng.one_in(2),
             vanishing: rng.one_in(2),
             value_max,
@@ -104,7 +112,16 @@ impl Scenario {
     /// One client that asks for one thing after the other, with everything cold each time: for counting.
     pub fn alone(seed: u64) -> Scenario {
         let calm = Scenario::new(seed).calm();
-        Scenario { clients: 1, pipeline_max: 1, policy: Prefetch::Ahead, value_max: 60_000, ..calm }
+        Scenario {
+            clients: 1,
+            commands: 400,
+            pipeline_max: 1,
+            policy: Prefetch::Ahead,
+            value_max: 60_000,
+            is_cold: true,
+            vanishing: false,
+            ..calm
+        }
     }
 
     /// The same without a nemesis, and with memory that suffices.
@@ -130,7 +147,7 @@ impl Scenario {
     /// Whether the engine may answer this error here.
     pub fn allows(&self, error: &[u8]) -> bool {
         let starts = |text: &str| error.starts_with(text.as_bytes());
-        let is_tight = self.write_back_fails > 0 || self.resizes || self.local_memory < 2 << 20;
+        let is_tight = self.is_tight();
         (starts("-OOM command") && (self.far_pages < 16 << 10 || self.maxmemory.0 > 0 || is_tight))
             || (starts("-OOM local memory") && is_tight)
             || (starts("-FARMEMORYLOST") && self.fetch_fails > 0)
@@ -140,10 +157,16 @@ impl Scenario {
     /// Whether the engine may close a connection here: a stream that cannot go on, a large argument
     /// without a place.
     pub fn allows_closing(&self) -> bool {
-        self.fetch_fails + self.write_back_fails + self.corrupts > 0
+        self.fetch_fails + self.corrupts > 0
             || self.far_pages < 16 << 10
             || self.maxmemory.0 > 0
-            || self.resizes
-            || self.local_memory < 2 << 20
+            || self.is_tight()
+    }
+
+    /// Whether so little may be left for frames that writes are refused: what clients have sent and are owed
+    /// is near memory too.
+    fn is_tight(&self) -> bool {
+        let buffers = self.clients as u64 * (INPUT_MAX + self.value_max.min(SPOOL_MIN) as u64);
+        self.write_back_fails > 0 || self.resizes || self.local_memory < buffers + (2 << 20)
     }
 }

@@ -3,7 +3,7 @@
 use super::rng::Rng;
 
 /// Keys of one client. The last one's name is longer than a page.
-const KEYS: usize = 6;
+const KEYS: usize = 10;
 /// Where a value moves from its key's page to its own, from one page to two, from input to spool.
 const SIZES: [usize; 16] =
     [0, 1, 20, 63, 200, 1000, 2040, 3900, 4080, 4096, 4097, 8192, 12_000, 20_000, 270_000, 3 << 20];

@@ -109,12 +109,12 @@ impl World {
 
     /// The administrator and the nemesis, now and then.
     pub fn disturb(&mut self, scenario: &Scenario, rng: &mut Rng) {
-        if scenario.evicts && rng.one_in(40) {
+        if scenario.evicts && rng.one_in(15) {
             let key =
                 if rng.one_in(3) { "ALL".to_owned() } else { format!("c{}:{}", rng.below(9), rng.below(6)) };
             self.ask(&[b"FARMEM".to_vec(), b"EVICT".to_vec(), key.into_bytes()]);
         }
-        if scenario.resizes && rng.one_in(100) {
+        if scenario.resizes && scenario.local_memory > 1 << 20 && rng.one_in(100) {
             let bytes = rng.between(1 << 20, scenario.local_memory).to_string();
             let words = ["CONFIG", "SET", "local-memory", &bytes].map(|word| word.as_bytes().to_vec());
             assert_eq!(self.ask(&words), b"+OK\r\n");
@@ -126,11 +126,33 @@ impl World {
         }
     }
 
-    /// Runs a command of the administrator and takes its reply.
+    /// Gives up every frame, dirty ones once they are written back.
+    ///
+    /// # Panics
+    /// If that takes for ever.
+    pub fn chill(&mut self) {
+        for _ in 0..TURNS_MAX {
+            let stats = self.stats();
+            if stats["frames_free"] == stats["frames_total"] {
+                return;
+            }
+            self.ask(&["FARMEM", "EVICT", "ALL"].map(|word| word.as_bytes().to_vec()));
+            self.now.monotonic.0 += 1_000_000;
+            self.turn();
+        }
+        panic!("some frames are never given up");
+    }
+
+    /// Runs a command of the administrator, whose reply needs no page.
+    pub fn ask(&mut self, words: &[Vec<u8>]) -> Vec<u8> {
+        self.try_ask(words).expect("a reply that needs no page ends")
+    }
+
+    /// Runs a command of the administrator and takes its reply; `None` if a page of it is lost.
     ///
     /// # Panics
     /// If there is none in the end.
-    pub fn ask(&mut self, words: &[Vec<u8>]) -> Vec<u8> {
+    pub fn try_ask(&mut self, words: &[Vec<u8>]) -> Option<Vec<u8>> {
         let mut request = format!("*{}\r\n", words.len()).into_bytes();
         for word in words {
             request.extend(format!("${}\r\n", word.len()).into_bytes());
@@ -143,7 +165,12 @@ impl World {
             while self.hear(&mut reply) {}
             if let Some(len) = scanner.whole(&reply) {
                 assert_eq!(len, reply.len(), "one reply to one command");
-                return reply;
+                return Some(reply);
+            }
+            if self.engine.should_close(self.administrator) {
+                self.engine.handle_disconnected(self.administrator);
+                self.administrator = self.connect();
+                return None;
             }
             self.now.monotonic.0 += 1_000_000;
             self.turn();
