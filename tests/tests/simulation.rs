@@ -8,7 +8,7 @@ use tests::simulation::scenario::Scenario;
 use tests::simulation::{Outcome, Simulation};
 
 /// Seeds of an ordinary run.
-const SEEDS: u64 = 80;
+const SEEDS: u64 = 120;
 
 /// Runs one scenario; says how to run it again if it fails.
 fn run(scenario: Scenario) -> Outcome {
@@ -50,6 +50,15 @@ fn without_a_nemesis_nothing_goes_wrong_and_every_page_was_planned() {
         let outcome = run(scenario);
         assert_eq!(outcome.heard.world_errors, 0, "seed {seed}");
         assert!(!is_ahead || outcome.unplanned_faults == 0, "seed {seed}: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_comes_back_is_served_to_the_end() {
+    for seed in seeds().take(SEEDS as usize / 2) {
+        let calm = Scenario::new(seed).calm();
+        let readers = Scenario { clients: 3, slow_readers: true, vanishing: false, ..calm };
+        run(Scenario { value_max: 400_000, pipeline_max: 30, ..readers });
     }
 }
 
