@@ -119,6 +119,8 @@ impl Engine {
         let Some(mut client) = self.clients.take(id) else { return };
         if let Some(output) = client.output.as_mut()
             && output.ready_bytes() >= SPILL_MIN
+            // What stands behind a stream is not ready before that has left.
+            && output.stream_in_front().is_none()
         {
             let far = &mut self.keys.far;
             let fresh = (output.ready_bytes() / PAGE_SIZE) as u32 + 2;
@@ -143,7 +145,10 @@ impl Engine {
 /// Writes `bytes` to an extent that is freed when the slice has been read.
 pub fn spill(far: &mut Far, bytes: &[u8]) -> Outcome<FarSlice> {
     let object = far.allocate_extent(bytes.len(), FarAddr::NULL)?.first.addr();
-    far.write_pages(object.page(), bytes)?;
+    if let Err(error) = far.write_pages(object.page(), bytes) {
+        far.free(object);
+        return Err(error.into());
+    }
     far.borrow_object(object);
     far.free(object);
     Ok(FarSlice { addr: object, len: bytes.len(), object })
