@@ -211,7 +211,9 @@ fn new_engine(config: Config, link: &SharedLink, clock: &Clock) -> Result<(Engin
         Some(Box::new(link.clone())),
     );
     let seed = process::random_seed().map_err(|error| StartError::new("cannot draw a seed", error))?;
-    Ok((Engine::new(config, Box::new(pager), far_pages, seed, clock.now()), discarder))
+    let mut engine = Engine::new(config, Box::new(pager), far_pages, seed, clock.now());
+    engine.set_process_facts(process::facts());
+    Ok((engine, discarder))
 }
 
 fn announce(engine: &Engine) {

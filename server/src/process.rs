@@ -3,6 +3,7 @@
 //! Refuses to fail for what is only measured: what cannot be read counts as zero.
 
 use crate::watch::{Watched, watch};
+use engine::ProcessFacts;
 use env_logger::{Builder, Target, TimestampPrecision, WriteStyle};
 use log::LevelFilter;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -62,6 +63,22 @@ pub fn random_seed() -> io::Result<u64> {
     let mut bytes = [0u8; 8];
     getrandom(&mut bytes, GetRandomFlags::empty())?;
     Ok(u64::from_ne_bytes(bytes))
+}
+
+/// What does not change while the process runs.
+pub fn facts() -> ProcessFacts {
+    let system = rustix::system::uname();
+    let words = [system.sysname(), system.release(), system.machine()].map(|word| word.to_string_lossy());
+    let absolute =
+        |path: &str| std::fs::canonicalize(path).ok().map(|path| path.to_string_lossy().into_owned());
+    let config_file = std::env::args().nth(1).filter(|word| !word.starts_with('-'));
+    ProcessFacts {
+        process_id: std::process::id(),
+        os: words.join(" "),
+        executable: absolute("/proc/self/exe").unwrap_or_default(),
+        config_file: config_file.and_then(|path| absolute(&path)).unwrap_or_default(),
+        machine_memory_bytes: machine_memory_bytes(),
+    }
 }
 
 /// Measures the process.

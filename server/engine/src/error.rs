@@ -1,6 +1,7 @@
 //! Why a command fails: the client is wrong, or the world is.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use farmem::{HeapError, PagerError};
 
 /// The client is wrong. Source: the texts are those of Redis 7.0.
@@ -10,6 +11,8 @@ pub enum CommandError {
     Text(&'static str),
     /// A text made for this error.
     Owned(String),
+    /// A text that repeats what the client sent, whatever that was.
+    Quoting(Vec<u8>),
 }
 
 impl CommandError {
@@ -19,7 +22,8 @@ impl CommandError {
     /// Source: Redis' `shared.syntaxerr`.
     pub const SYNTAX: CommandError = CommandError::Text("ERR syntax error");
     /// Source: Redis' `getLongLongFromObjectOrReply`.
-    pub const NOT_AN_INTEGER: CommandError = CommandError::Text("ERR value is not an integer or out of range");
+    pub const NOT_AN_INTEGER: CommandError =
+        CommandError::Text("ERR value is not an integer or out of range");
     /// Source: Redis' `getLongDoubleFromObjectOrReply`.
     pub const NOT_A_FLOAT: CommandError = CommandError::Text("ERR value is not a valid float");
     /// Source: Redis' `shared.nokeyerr`.
@@ -33,11 +37,18 @@ impl CommandError {
     pub const STRING_TOO_LONG: CommandError =
         CommandError::Text("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
 
+    /// An error that repeats what the client sent between other words.
+    #[cold]
+    pub fn quoting(parts: &[&[u8]]) -> CommandError {
+        CommandError::Quoting(parts.concat())
+    }
+
     /// The text of the error reply, without the leading `-`.
-    pub fn text(&self) -> &str {
+    pub fn text(&self) -> &[u8] {
         match self {
-            CommandError::Text(text) => text,
-            CommandError::Owned(text) => text,
+            CommandError::Text(text) => text.as_bytes(),
+            CommandError::Owned(text) => text.as_bytes(),
+            CommandError::Quoting(text) => text,
         }
     }
 }
@@ -76,16 +87,18 @@ impl From<HeapError> for Failure {
 
 impl Failure {
     /// The text of the error reply, without the leading `-`.
-    pub fn text(&self) -> &str {
+    pub fn text(&self) -> &[u8] {
         match self {
             Failure::Client(error) => error.text(),
             Failure::World(PagerError::PlanTooLarge | PagerError::NoFrame) => {
-                "OOM local memory is too small for the pages that this command needs"
+                b"OOM local memory is too small for the pages that this command needs"
             }
             Failure::World(PagerError::ChecksumMismatch(_)) => {
-                "FARMEMORYCORRUPT a page of this value failed its checksum"
+                b"FARMEMORYCORRUPT a page of this value failed its checksum"
             }
-            Failure::World(PagerError::Link(_)) => "FARMEMORYLOST far memory could not deliver a page of this value",
+            Failure::World(PagerError::Link(_)) => {
+                b"FARMEMORYLOST far memory could not deliver a page of this value"
+            }
         }
     }
 }

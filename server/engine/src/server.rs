@@ -266,9 +266,10 @@ impl Server {
 
     /// Counts an error reply; its code is the first word. Source: Redis' `afterErrorReply`.
     #[cold]
-    pub fn count_error(&mut self, text: &str) {
+    pub fn count_error(&mut self, text: &[u8]) {
         self.stats.error_replies += 1;
-        self.errors.count(text.split(' ').next().unwrap_or(text));
+        let code = text.split(|&byte| byte == b' ').next().unwrap_or(text);
+        self.errors.count(core::str::from_utf8(code).unwrap_or("ERR"));
     }
 
     /// Near and far memory of the data set and of what goes with it: Redis' `used_memory`, which

@@ -102,6 +102,7 @@ pub enum CommandId {
     ConfigGet,
     ConfigSet,
     ConfigResetstat,
+    ConfigRewrite,
     ConfigHelp,
     Dbsize,
     Debug,

@@ -6,8 +6,8 @@
 //!
 //! Refuses to run one: `crate::commands` does.
 
-mod id;
 pub mod help;
+mod id;
 pub mod introspect;
 pub mod keys;
 pub mod spec;
@@ -20,7 +20,6 @@ pub use table::lookup;
 use crate::args::Args;
 use crate::error::CommandError;
 use alloc::format;
-use alloc::string::String;
 use spec::Flag;
 
 /// How much of what a client sent is repeated in an error about it. Units: bytes. Source: `%.128s`.
@@ -71,7 +70,14 @@ impl CommandSpec {
     #[cold]
     fn unknown_subcommand(&self, word: &[u8]) -> CommandError {
         let container = self.name.to_ascii_uppercase();
-        CommandError::Owned(format!("ERR unknown subcommand '{}'. Try {container} HELP.", quoted(word, QUOTED_LEN_MAX)))
+        let word = quoted(word, QUOTED_LEN_MAX);
+        CommandError::quoting(&[
+            b"ERR unknown subcommand '",
+            word,
+            b"'. Try ",
+            container.as_bytes(),
+            b" HELP.",
+        ])
     }
 
     /// Whether a client that has not authenticated may run it.
@@ -103,26 +109,23 @@ impl CommandSpec {
 #[must_use]
 pub fn unknown_command(args: &Args) -> CommandError {
     let name = quoted(args.get(0), QUOTED_LEN_MAX);
-    let mut text = format!("ERR unknown command '{name}', with args beginning with: ");
+    let mut text = [b"ERR unknown command '", name, b"', with args beginning with: "].concat();
     let mut repeated = 0;
     for word in args.iter_from(1) {
         if repeated >= QUOTED_LEN_MAX {
             break;
         }
-        let word = &word[..word.len().min(QUOTED_LEN_MAX - repeated)];
-        // Redis prints a C string: it ends at a NUL.
-        let word = &word[..word.iter().position(|&byte| byte == 0).unwrap_or(word.len())];
+        let word = quoted(word, QUOTED_LEN_MAX - repeated);
         repeated += word.len() + 3;
-        text.push_str(&format!("'{}' ", String::from_utf8_lossy(word)));
+        text.extend_from_slice(&[b"'", word, b"' "].concat());
     }
-    CommandError::Owned(text)
+    CommandError::Quoting(text)
 }
 
-/// The beginning of what a client sent, up to a NUL, as text for an error.
-fn quoted(word: &[u8], len_max: usize) -> String {
+/// The beginning of what a client sent, for an error. Redis prints a C string: it ends at a NUL.
+fn quoted(word: &[u8], len_max: usize) -> &[u8] {
     let word = &word[..word.len().min(len_max)];
-    let end = word.iter().position(|&byte| byte == 0).unwrap_or(word.len());
-    String::from_utf8_lossy(&word[..end]).into_owned()
+    &word[..word.iter().position(|&byte| byte == 0).unwrap_or(word.len())]
 }
 
 #[cfg(test)]

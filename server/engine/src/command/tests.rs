@@ -4,7 +4,7 @@ use super::introspect::reply;
 use super::table::COMMANDS;
 use super::*;
 use crate::resp::decode::Span;
-use alloc::string::ToString;
+use alloc::string::String;
 use alloc::vec::Vec;
 use proptest::prelude::*;
 
@@ -30,7 +30,7 @@ fn answer(line: &str, resp3: bool) -> String {
         });
         match result {
             Ok(()) => String::from_utf8(out).unwrap(),
-            Err(error) => error.text().to_string(),
+            Err(error) => String::from_utf8_lossy(error.text()).into_owned(),
         }
     })
 }
@@ -101,7 +101,9 @@ fn a_wrong_command_gets_the_words_of_redis() {
 #[test]
 fn an_unknown_command_is_repeated_up_to_128_bytes() {
     let long = "x".repeat(200);
-    let text = with_args(&format!("{long} {long} y"), |args| unknown_command(args).text().to_string());
+    let text = with_args(&format!("{long} {long} y"), |args| {
+        String::from_utf8_lossy(unknown_command(args).text()).into_owned()
+    });
     let x = "x".repeat(128);
     assert_eq!(text, format!("ERR unknown command '{x}', with args beginning with: '{x}' "));
 }

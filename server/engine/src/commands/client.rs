@@ -9,7 +9,6 @@ use crate::client::{Client, ReplyMode};
 use crate::command::help;
 use crate::error::{CommandError, Outcome};
 use crate::number;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
@@ -95,9 +94,7 @@ fn is_normal(name: &[u8]) -> Result<bool, CommandError> {
     let known = ["normal", "slave", "replica", "pubsub", "master"];
     match known.iter().find(|known| known.as_bytes().eq_ignore_ascii_case(name)) {
         Some(known) => Ok(*known == "normal"),
-        None => {
-            Err(CommandError::Owned(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(name))))
-        }
+        None => Err(CommandError::quoting(&[b"ERR Unknown client type '", name, b"'"])),
     }
 }
 
@@ -106,11 +103,11 @@ fn describe(text: &mut String, client: &Client, now_ms: u64) {
     let output = client.output.as_ref();
     let output_bytes = output.map_or(0, |output| output.near_bytes());
     let seconds_since = |ms: u64| now_ms.saturating_sub(ms) / 1000;
-    write!(
+    writeln!(
         text,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi=-1 qbuf={} \
          qbuf-free={} argv-mem=0 multi-mem=0 rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={} \
-         user=default redir=-1 resp={}\n",
+         user=default redir=-1 resp={}",
         client.number,
         client.peer.address,
         client.peer.local_address,
@@ -186,8 +183,7 @@ impl<'a> Victims<'a> {
                 victims.local_address = Some(value);
             } else if args.is(index, "USER") {
                 if value != b"default" {
-                    let user = String::from_utf8_lossy(value);
-                    return Err(CommandError::Owned(format!("ERR No such user '{user}'")));
+                    return Err(CommandError::quoting(&[b"ERR No such user '", value, b"'"]));
                 }
             } else if args.is(index, "SKIPME")
                 && (value.eq_ignore_ascii_case(b"yes") || value.eq_ignore_ascii_case(b"no"))

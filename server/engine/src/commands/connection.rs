@@ -10,8 +10,6 @@ use crate::args::Args;
 use crate::client::ReplyMode;
 use crate::error::{CommandError, Outcome};
 use crate::number;
-use alloc::format;
-use alloc::string::String;
 
 const WRONG_PASS: CommandError =
     CommandError::Text("WRONGPASS invalid username-password pair or user is disabled.");
@@ -90,8 +88,8 @@ pub fn hello(context: &mut Context, args: &Args) -> Outcome {
             set_name(context, args.get(index + 1))?;
             index += 2;
         } else {
-            let option = String::from_utf8_lossy(args.get(index));
-            return Err(CommandError::Owned(format!("ERR Syntax error in HELLO option '{option}'")).into());
+            let option = args.get(index);
+            return Err(CommandError::quoting(&[b"ERR Syntax error in HELLO option '", option, b"'"]).into());
         }
     }
     if !context.client.authenticated {

@@ -144,6 +144,7 @@ pub fn handler(id: CommandId) -> Handler {
         CommandId::ConfigGet => (plan_nothing, server::config_get),
         CommandId::ConfigSet => (plan_nothing, server::config_set),
         CommandId::ConfigResetstat => (plan_nothing, server::config_resetstat),
+        CommandId::ConfigRewrite => (plan_nothing, server::config_rewrite),
         CommandId::ConfigHelp => (plan_nothing, server::config_help),
         CommandId::Command
         | CommandId::CommandCount

@@ -1,6 +1,6 @@
 //! The server itself: CONFIG, COMMAND, TIME, SHUTDOWN.
 //!
-//! Refuses to write files: there is no CONFIG REWRITE, and a SHUTDOWN that must save fails.
+//! Refuses to write files: CONFIG REWRITE fails, and so does a SHUTDOWN that must save.
 
 use super::Context;
 use crate::args::Args;
@@ -13,6 +13,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 const NO_SHUTDOWN: CommandError = CommandError::Text("ERR No shutdown in progress.");
+const NO_CONFIG_FILE: CommandError = CommandError::Text("ERR The server is running without a config file");
+const CANNOT_REWRITE: CommandError = CommandError::Text("ERR Rewriting config file: Operation not supported");
 const CANNOT_SAVE: CommandError = CommandError::Text("ERR Errors trying to SHUTDOWN. Check logs.");
 
 /// `CONFIG GET parameter [parameter ...]`: names and values; each parameter is a name or a glob pattern.
@@ -78,6 +80,12 @@ pub fn config_resetstat(context: &mut Context, _: &Args) -> Outcome {
     context.server.reset_stats(context.keys);
     context.reply.ok();
     Ok(())
+}
+
+/// `CONFIG REWRITE`: always an error, because nothing here writes files.
+pub fn config_rewrite(context: &mut Context, _: &Args) -> Outcome {
+    let has_file = !context.server.facts.config_file.is_empty();
+    Err(if has_file { CANNOT_REWRITE } else { NO_CONFIG_FILE }.into())
 }
 
 /// `CONFIG HELP`

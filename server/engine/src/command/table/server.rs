@@ -94,6 +94,10 @@ given.",
                 .summary("Reset the stats returned by INFO")
                 .complexity("O(1)")
                 .flags(&[Admin, Noscript, Loading, Stale]),
+            CommandSpec::new("config|rewrite", CommandId::ConfigRewrite, 2, Group::Server, "2.8.0")
+                .summary("Rewrite the configuration file with the in memory configuration")
+                .complexity("O(1)")
+                .flags(&[Admin, Noscript, Loading, Stale]),
             CommandSpec::new("config|help", CommandId::ConfigHelp, 2, Group::Server, "5.0.0")
                 .summary("Show helpful text about the different subcommands")
                 .complexity("O(1)")
