@@ -53,7 +53,14 @@ const PAGE_BYTES: u64 = 4096;
 pub fn sweep(args: &SweepArgs, watch: &Watch) -> Result<()> {
     let text =
         fs::read_to_string(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
-    let config = config::parse(&text).with_context(|| args.file.display().to_string())?;
+    let mut config = config::parse(&text).with_context(|| args.file.display().to_string())?;
+    config.systems.retain(|system| {
+        let kept = !system.optional || system.is_installed();
+        if !kept {
+            println!("SKIPPED: {}: {} is not installed", system.name, system.command[0]);
+        }
+        kept
+    });
     let points = plan::points(&config);
     if args.dry_run {
         points.iter().for_each(|point| println!("{}", point.id()));

@@ -15,6 +15,7 @@
 //! A new server, body or link needs a `[[system]]` here and nothing in the code. Refuses unknown fields:
 //! a misspelt one would otherwise be a figure of something else.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -134,6 +135,9 @@ pub struct System {
     /// True for a fixed-reply server: it holds no data, and its replies are not judged.
     #[serde(default)]
     pub fixed_reply: bool,
+    /// True if it is left out, and said so, where its program is not installed.
+    #[serde(default)]
+    pub optional: bool,
     /// Instead of 30 s until it answers.
     pub start_seconds: Option<u64>,
 }
@@ -186,6 +190,15 @@ impl System {
     /// Whose working set it shares.
     pub fn family(&self) -> &str {
         self.family.as_deref().unwrap_or(&self.name)
+    }
+
+    /// True if its program can be found.
+    pub fn is_installed(&self) -> bool {
+        let program = self.command.first().map_or("", String::as_str);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        program == "{bench}"
+            || Path::new(program).components().count() > 1 && Path::new(program).exists()
+            || std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
     }
 }
 
