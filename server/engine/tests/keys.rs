@@ -208,6 +208,20 @@ fn keys_longer_than_a_page_are_scanned_drawn_and_renamed() {
 }
 
 #[test]
+fn an_empty_value_under_a_long_key_is_copied_and_renamed() {
+    let (mut store, client) = store(2 << 20);
+    let (key, other) = ("k".repeat(5000), "o".repeat(6000));
+    store.command(client, &[b"SET", key.as_bytes(), b""]);
+    assert_eq!(store.command(client, &[b"COPY", key.as_bytes(), other.as_bytes()]), b":1\r\n");
+    assert_eq!(store.command(client, &[b"GET", other.as_bytes()]), b"$0\r\n\r\n");
+    assert_eq!(store.command(client, &[b"RENAME", key.as_bytes(), b"short"]), b"+OK\r\n");
+    assert_eq!(store.ask(client, "GET short"), "$0\r\n\r\n");
+    assert_eq!(store.ask(client, "COPY short copy"), ":1\r\n");
+    store.command(client, &[b"DEL", b"short", b"copy", other.as_bytes()]);
+    assert_eq!(stat(&mut store, client, "far_used_bytes"), 0);
+}
+
+#[test]
 fn a_scan_sees_each_key_that_stays_exactly_once_whatever_comes_and_goes() {
     let (mut store, client) = store(2 << 20);
     for number in 0..2000 {

@@ -78,9 +78,9 @@ impl Conditions {
         let current_ms = current_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
         match current_ms {
             Some(current_ms) => {
-                !self.without_time
-                    && !(self.later && at_ms <= current_ms)
-                    && !(self.sooner && at_ms >= current_ms)
+                let too_soon = self.later && at_ms <= current_ms;
+                let too_late = self.sooner && at_ms >= current_ms;
+                !self.without_time && !too_soon && !too_late
             }
             None => !self.with_time && !self.later,
         }

@@ -75,7 +75,7 @@ impl KeySpace {
             Kind::SmallString => self.copy_small_string(found, key)?,
             Kind::LargeString => {
                 let value = self.string_ref(found)?;
-                let extent = self.far.allocate_extent(value.len, FarAddr::NULL)?.addr();
+                let extent = self.far.allocate_extent(value.len.max(1), FarAddr::NULL)?.addr();
                 let copied = self.far.copy_within(value.addr, extent, value.len);
                 copied
                     .and_then(|()| self.name_extent(extent, value.len, key))
