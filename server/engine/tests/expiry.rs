@@ -2,7 +2,7 @@
 
 mod support;
 
-use engine::ClientId;
+use engine::{ClientId, Config, Peer};
 use farmem::Prefetch;
 use support::Store;
 
@@ -109,5 +109,23 @@ fn the_expire_family_answers_as_redis_does() {
         ("EXISTS k", ":0\r\n"),
     ] {
         assert_eq!(store.ask(client, line), reply, "{line}");
+    }
+}
+
+#[test]
+fn debug_is_for_whom_the_configuration_allows() {
+    let refused = "-ERR DEBUG command not allowed.";
+    for (setting, loopback, allowed) in
+        [("yes", false, true), ("local", true, true), ("local", false, false), ("no", true, false)]
+    {
+        let mut config = Config { protected_mode: false, ..Config::default() };
+        config.set("enable-debug-command", &[setting]).expect("one of its values");
+        let mut store = Store::with(2 << 20, 1 << 12, Prefetch::Ahead, config);
+        let peer = Peer { loopback, ..Peer::default() };
+        let client = store.engine.handle_connected(peer, store.now).expect("anybody may connect");
+        let reply = store.ask(client, "DEBUG SET-ACTIVE-EXPIRE 1");
+        assert_eq!(reply == "+OK\r\n", allowed, "{setting}: {reply}");
+        assert_eq!(reply.starts_with(refused), !allowed);
+        assert_eq!(store.ask(client, "PING"), "+PONG\r\n");
     }
 }

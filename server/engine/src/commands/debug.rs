@@ -3,8 +3,6 @@
 use super::Context;
 use crate::args::Args;
 use crate::error::{CommandError, Outcome};
-use alloc::format;
-use alloc::string::String;
 
 /// Longest sleep: a day. Units: seconds.
 const SLEEP_MAX: f64 = 86_400.0;
@@ -18,8 +16,27 @@ const HELP: &[&str] = &[
     "    Stop the server for <seconds>. Decimals allowed.",
 ];
 
-/// `DEBUG SLEEP seconds | SET-ACTIVE-EXPIRE 0|1 | HELP`.
+/// Source: `rejectCommand` of Redis 7.0 for a command that `enable-debug-command` forbids.
+const NOT_ALLOWED: CommandError = CommandError::Text(
+    "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a \
+     local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
+);
+
+/// Whether `enable-debug-command` lets this client go on.
+fn is_allowed(context: &Context) -> bool {
+    let directive = context.server.config.inert.iter().find(|(name, _)| *name == "enable-debug-command");
+    directive.is_some_and(|(_, value)| match value.as_str() {
+        "yes" => true,
+        "local" => context.client.peer.loopback,
+        _ => false,
+    })
+}
+
+/// `DEBUG SLEEP seconds | SET-ACTIVE-EXPIRE 0|1 | HELP`: if `enable-debug-command` allows it.
 pub fn debug(context: &mut Context, args: &Args) -> Outcome {
+    if !is_allowed(context) {
+        return Err(NOT_ALLOWED.into());
+    }
     match args.len() {
         2 if args.is(1, "HELP") => {
             crate::command::help::write(context.reply.output.near(), b"DEBUG", HELP);
@@ -34,10 +51,9 @@ pub fn debug(context: &mut Context, args: &Args) -> Outcome {
         }
         3 if args.is(1, "SET-ACTIVE-EXPIRE") => context.keys.active_expire = args.get(2) != b"0",
         _ => {
-            let word = String::from_utf8_lossy(args.get(1)).into_owned();
-            let text =
-                format!("ERR unknown subcommand or wrong number of arguments for '{word}'. Try DEBUG HELP.");
-            return Err(CommandError::Owned(text).into());
+            let before = b"ERR unknown subcommand or wrong number of arguments for '";
+            let text = [before, args.get(1), b"'. Try DEBUG HELP."].concat();
+            return Err(CommandError::Quoting(text).into());
         }
     }
     context.reply.ok();

@@ -7,7 +7,6 @@ use crate::args::Args;
 use crate::error::{CommandError, Outcome};
 use crate::keyspace::Found;
 use alloc::format;
-use alloc::string::String;
 
 /// How a command of the EXPIRE family gives its time.
 #[derive(Clone, Copy)]
@@ -56,8 +55,8 @@ fn conditions(args: &Args) -> Outcome<Conditions> {
             () if args.is(index, "GT") => conditions.later = true,
             () if args.is(index, "LT") => conditions.sooner = true,
             () => {
-                let word = String::from_utf8_lossy(args.get(index));
-                return Err(CommandError::Owned(format!("ERR Unsupported option {word}")).into());
+                let text = [b"ERR Unsupported option ", args.get(index)].concat();
+                return Err(CommandError::Quoting(text).into());
             }
         }
     }
