@@ -122,7 +122,13 @@ pub trait Pager {
     /// # Errors
     /// `PlanTooLarge` if `want` and `fresh` exceed the frames; `Link`, `ChecksumMismatch` when a page of
     /// this set failed to arrive since the last acquire (the failure is reported once, then retried).
-    fn acquire(&mut self, want: &PageSet, fresh: u32, reserve: bool, now: Instant) -> Result<Acquired, PagerError>;
+    fn acquire(
+        &mut self,
+        want: &PageSet,
+        fresh: u32,
+        reserve: bool,
+        now: Instant,
+    ) -> Result<Acquired, PagerError>;
     /// Unpins what [`Pager::acquire`] pinned: the same set, once. Pages that were dropped since have lost
     /// their pin, and pages that were untouched never had one: for those it does nothing.
     fn release(&mut self, want: &PageSet);

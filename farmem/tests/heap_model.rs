@@ -45,12 +45,7 @@ struct Model {
 impl Model {
     fn new(capacity_pages: u32) -> Model {
         let heap = Heap::new(capacity_pages);
-        Model {
-            heap,
-            capacity_pages,
-            small: BTreeMap::new(),
-            extents: BTreeMap::new(),
-        }
+        Model { heap, capacity_pages, small: BTreeMap::new(), extents: BTreeMap::new() }
     }
 
     fn slab_pages(&self) -> BTreeSet<PageNo> {
@@ -69,32 +64,21 @@ impl Model {
         first > 0
             && end <= self.capacity_pages
             && slabs.range(PageNo(first)..PageNo(end)).next().is_none()
-            && self
-                .extents
-                .iter()
-                .all(|(at, (count, _))| at.0 + count <= first || end <= at.0)
+            && self.extents.iter().all(|(at, (count, _))| at.0 + count <= first || end <= at.0)
     }
 
     /// Whether a run of `pages` free pages exists.
     fn has_run(&self, pages: u32) -> bool {
         let mut used: Vec<(u32, u32)> = self.slab_pages().iter().map(|page| (page.0, 1)).collect();
-        used.extend(
-            self.extents
-                .iter()
-                .map(|(first, (count, _))| (first.0, *count)),
-        );
+        used.extend(self.extents.iter().map(|(first, (count, _))| (first.0, *count)));
         used.push((0, 1));
         used.push((self.capacity_pages, 0));
         used.sort_unstable();
-        used.windows(2)
-            .any(|pair| pair[1].0 - (pair[0].0 + pair[0].1) >= pages)
+        used.windows(2).any(|pair| pair[1].0 - (pair[0].0 + pair[0].1) >= pages)
     }
 
     fn pick_small(&self, pick: usize) -> Option<FarAddr> {
-        self.small
-            .keys()
-            .nth(pick % self.small.len().max(1))
-            .copied()
+        self.small.keys().nth(pick % self.small.len().max(1)).copied()
     }
 
     fn pick_extent(&self, pick: usize) -> Option<(PageNo, u32, u64)> {
@@ -151,10 +135,7 @@ impl Model {
     fn free_extent(&mut self, first: PageNo) {
         let (pages, owner) = self.extents.remove(&first).expect("the model has it");
         assert_eq!(self.heap.owner(first), owner);
-        assert_eq!(
-            self.heap.free_extent(first),
-            Extent { first, pages }.range()
-        );
+        assert_eq!(self.heap.free_extent(first), Extent { first, pages }.range());
     }
 
     fn free_all(&mut self) {
@@ -184,10 +165,7 @@ impl Model {
             Step::Grow { pick, by } => {
                 if let Some((first, pages, owner)) = self.pick_extent(pick) {
                     let room = self.is_free(first.0 + pages, by);
-                    assert_eq!(
-                        self.heap.try_grow_extent(first, pages + by),
-                        room || by == 0
-                    );
+                    assert_eq!(self.heap.try_grow_extent(first, pages + by), room || by == 0);
                     if room {
                         self.extents.insert(first, (pages + by, owner));
                     }
@@ -213,16 +191,9 @@ impl Model {
     fn check(&self) {
         let stats = self.heap.stats();
         assert_eq!(stats.used_pages, self.used_pages());
-        assert_eq!(
-            self.heap.free_pages(),
-            self.capacity_pages.saturating_sub(1) - stats.used_pages
-        );
+        assert_eq!(self.heap.free_pages(), self.capacity_pages.saturating_sub(1) - stats.used_pages);
         let small: usize = self.small.values().sum();
-        let extents: u64 = self
-            .extents
-            .values()
-            .map(|&(pages, _)| u64::from(pages))
-            .sum();
+        let extents: u64 = self.extents.values().map(|&(pages, _)| u64::from(pages)).sum();
         assert_eq!(stats.used_bytes, small as u64 + extents * PAGE_SIZE as u64);
         for (&first, &(pages, owner)) in &self.extents {
             assert_eq!(self.heap.extent_at(first), Extent { first, pages });

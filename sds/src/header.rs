@@ -20,11 +20,7 @@ impl Header {
     #[inline]
     #[must_use]
     pub const fn for_len(len: usize) -> Self {
-        Self {
-            class: Class::for_len(len),
-            len,
-            capacity: len,
-        }
+        Self { class: Class::for_len(len), len, capacity: len }
     }
 
     /// The header of a string of `len` bytes in an allocation that holds up to `capacity`.
@@ -35,19 +31,12 @@ impl Header {
     #[inline]
     #[must_use]
     pub const fn with_capacity(len: usize, capacity: usize) -> Self {
-        assert!(
-            len <= capacity,
-            "a string is never longer than its capacity"
-        );
+        assert!(len <= capacity, "a string is never longer than its capacity");
         let class = match Class::for_len(capacity) {
             Class::Five if len < capacity => Class::Eight,
             class => class,
         };
-        Self {
-            class,
-            len,
-            capacity,
-        }
+        Self { class, len, capacity }
     }
 
     /// The class, hence the width of the fields.
@@ -136,11 +125,7 @@ impl Header {
         let (class, len, capacity) = match Class::of_flags(flags)? {
             Class::Five => {
                 let len = (flags >> Class::SHIFT) as usize;
-                return Some(Self {
-                    class: Class::Five,
-                    len,
-                    capacity: len,
-                });
+                return Some(Self { class: Class::Five, len, capacity: len });
             }
             Class::Eight => {
                 let &[len, capacity] = fields.last_chunk()?;
@@ -148,11 +133,7 @@ impl Header {
             }
             class => decode_wide(class, fields)?,
         };
-        (len <= capacity).then_some(Self {
-            class,
-            len,
-            capacity,
-        })
+        (len <= capacity).then_some(Self { class, len, capacity })
     }
 
     /// The header at the very front of `bytes`, of a string whose class is known from elsewhere.
@@ -168,10 +149,7 @@ fn decode_wide(class: Class, fields: &[u8]) -> Option<(Class, usize, usize)> {
     let (len, capacity) = match class {
         Class::Sixteen => {
             let &[l0, l1, c0, c1] = fields.last_chunk()?;
-            (
-                u16::from_le_bytes([l0, l1]) as u64,
-                u16::from_le_bytes([c0, c1]) as u64,
-            )
+            (u16::from_le_bytes([l0, l1]) as u64, u16::from_le_bytes([c0, c1]) as u64)
         }
         Class::ThirtyTwo => {
             let both = u64::from_le_bytes(*fields.last_chunk()?);
@@ -182,9 +160,5 @@ fn decode_wide(class: Class, fields: &[u8]) -> Option<(Class, usize, usize)> {
             (both as u64, (both >> 64) as u64)
         }
     };
-    Some((
-        class,
-        usize::try_from(len).ok()?,
-        usize::try_from(capacity).ok()?,
-    ))
+    Some((class, usize::try_from(len).ok()?, usize::try_from(capacity).ok()?))
 }

@@ -2,17 +2,10 @@
 
 use proptest::prelude::*;
 use sds::{
-    Class, HEADER_LEN_MAX, Header, allocation_range, data, data_range, read_backward, total_len,
-    write,
+    Class, HEADER_LEN_MAX, Header, allocation_range, data, data_range, read_backward, total_len, write,
 };
 
-const CLASSES: [Class; 5] = [
-    Class::Five,
-    Class::Eight,
-    Class::Sixteen,
-    Class::ThirtyTwo,
-    Class::SixtyFour,
-];
+const CLASSES: [Class; 5] = [Class::Five, Class::Eight, Class::Sixteen, Class::ThirtyTwo, Class::SixtyFour];
 
 #[test]
 fn the_bytes_are_those_of_redis() {
@@ -35,17 +28,9 @@ fn the_wide_headers_are_those_of_redis() {
         (3, 10, b"\x03\x0a\x01"),
         (0x0102, 0x0102, b"\x02\x01\x02\x01\x02"),
         (5, 0x1234, b"\x05\x00\x34\x12\x02"),
-        (
-            0x0001_0000,
-            0x0001_0000,
-            b"\x00\x00\x01\x00\x00\x00\x01\x00\x03",
-        ),
+        (0x0001_0000, 0x0001_0000, b"\x00\x00\x01\x00\x00\x00\x01\x00\x03"),
         (7, 0xffff_ffff, b"\x07\x00\x00\x00\xff\xff\xff\xff\x03"),
-        (
-            1,
-            0x01_0000_0000,
-            b"\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x04",
-        ),
+        (1, 0x01_0000_0000, b"\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x04"),
     ];
     for (len, capacity, bytes) in cases {
         let mut out = [0; HEADER_LEN_MAX];
@@ -67,10 +52,7 @@ fn the_class_changes_exactly_where_redis_changes_it() {
 #[test]
 fn spare_capacity_is_never_hidden_in_a_class_that_cannot_record_it() {
     let header = Header::with_capacity(3, 8);
-    assert_eq!(
-        (header.class(), header.len(), header.capacity()),
-        (Class::Eight, 3, 8)
-    );
+    assert_eq!((header.class(), header.len(), header.capacity()), (Class::Eight, 3, 8));
     assert_eq!(Header::with_capacity(8, 8).class(), Class::Five);
 }
 
@@ -87,18 +69,10 @@ fn a_string_grows_in_place_only_as_far_as_its_header_can_say() {
 fn a_length_beyond_the_capacity_is_no_header() {
     assert_eq!(read_backward(b"\x09\x03\x01", 3), None);
     for flags in 5..8 {
-        assert_eq!(
-            read_backward(&[1, 1, flags], 3),
-            None,
-            "class {flags} does not exist"
-        );
+        assert_eq!(read_backward(&[1, 1, flags], 3), None, "class {flags} does not exist");
     }
     assert_eq!(read_backward(b"", 0), None);
-    assert_eq!(
-        read_backward(b"\x03\x01", 2),
-        None,
-        "begins before the bytes"
-    );
+    assert_eq!(read_backward(b"\x03\x01", 2), None, "begins before the bytes");
     assert_eq!(data(b"\x18fo", 1), None, "runs past the bytes");
 }
 

@@ -15,8 +15,8 @@ use crate::page::PAGE_SIZE;
 /// Sizes of the slots. For each number of slots a page can have, the largest multiple of 8 that fits,
 /// so a smaller class always buys at least one more slot a page.
 const SIZES: [u16; CLASSES] = [
-    72, 80, 88, 96, 104, 112, 120, 128, 136, 144, 152, 160, 168, 176, 184, 192, 200, 208, 224, 240,
-    256, 272, 288, 312, 336, 368, 408, 448, 512, 584, 680, 816, 1024, 1360, 2048, 4096,
+    72, 80, 88, 96, 104, 112, 120, 128, 136, 144, 152, 160, 168, 176, 184, 192, 200, 208, 224, 240, 256, 272,
+    288, 312, 336, 368, 408, 448, 512, 584, 680, 816, 1024, 1360, 2048, 4096,
 ];
 
 /// How many size classes there are. Bounds: 64, the class field has 6 bits.
@@ -45,21 +45,14 @@ struct Shape {
 }
 
 const SHAPES: [Shape; CLASS_FIELD] = {
-    let mut shapes = [Shape {
-        size: 0,
-        reciprocal: 0,
-        all_free: 0,
-    }; CLASS_FIELD];
+    let mut shapes = [Shape { size: 0, reciprocal: 0, all_free: 0 }; CLASS_FIELD];
     let mut class = 0;
     while class < CLASSES {
         let size = SIZES[class];
         let slots = PAGE_SIZE / size as usize;
         assert!(slots <= CLASS_SHIFT as usize && size.is_multiple_of(8));
-        shapes[class] = Shape {
-            size,
-            reciprocal: (1u32 << 24).div_ceil(size as u32),
-            all_free: (1 << slots) - 1,
-        };
+        shapes[class] =
+            Shape { size, reciprocal: (1u32 << 24).div_ceil(size as u32), all_free: (1 << slots) - 1 };
         class += 1;
     }
     shapes
@@ -88,10 +81,7 @@ impl Class {
     /// The smallest class whose slots hold `size` bytes. Bounds: `size` at most a page.
     #[inline]
     pub(super) fn of(size: usize) -> Class {
-        assert!(
-            size <= PAGE_SIZE,
-            "an object of more than a page is an extent"
-        );
+        assert!(size <= PAGE_SIZE, "an object of more than a page is an extent");
         Class(CLASS_OF[size.div_ceil(8)])
     }
 
@@ -114,10 +104,7 @@ impl Class {
     fn slot_at(self, offset: usize) -> u32 {
         let shape = &SHAPES[self.index()];
         let slot = (offset as u64 * u64::from(shape.reciprocal)) >> 24;
-        assert!(
-            slot * u64::from(shape.size) == offset as u64,
-            "no slot starts at this address"
-        );
+        assert!(slot * u64::from(shape.size) == offset as u64, "no slot starts at this address");
         slot as u32
     }
 }
@@ -139,10 +126,7 @@ impl Word {
     /// The first page of an extent.
     #[inline]
     pub(super) fn extent(pages: u32, owner: u64) -> Word {
-        assert!(
-            (1..=EXTENT_PAGES_MAX).contains(&pages),
-            "an extent has 1 to 2^18 pages"
-        );
+        assert!((1..=EXTENT_PAGES_MAX).contains(&pages), "an extent has 1 to 2^18 pages");
         assert!(owner < OWNER_MAX, "an owner has 44 bits");
         Word(2 << KIND_SHIFT | u64::from(pages - 1) << OWNER_BITS | owner)
     }
@@ -196,10 +180,7 @@ impl Word {
     #[inline]
     pub(super) fn used_slot(self, class: Class, offset: usize) -> u64 {
         let bit = 1u64 << class.slot_at(offset);
-        assert!(
-            bit & SHAPES[class.index()].all_free != 0,
-            "the tail of a page is no slot"
-        );
+        assert!(bit & SHAPES[class.index()].all_free != 0, "the tail of a page is no slot");
         assert!(self.0 & bit == 0, "the slot is free");
         bit
     }
@@ -221,10 +202,7 @@ mod tests {
     #[test]
     fn classes_waste_little_of_a_slot_and_of_a_page() {
         for pair in SIZES.windows(2).take_while(|pair| pair[1] <= 1024) {
-            assert!(
-                u32::from(pair[1]) * 100 <= u32::from(pair[0]) * 126,
-                "{pair:?}"
-            );
+            assert!(u32::from(pair[1]) * 100 <= u32::from(pair[0]) * 126, "{pair:?}");
         }
         for size in SIZES {
             let tail = PAGE_SIZE % usize::from(size);

@@ -22,11 +22,7 @@ impl FreeMap {
     /// A map in which the pages `usable` are free and all others never will be.
     pub(super) fn new(usable: Range<u32>) -> FreeMap {
         let count = usable.len() as u32;
-        let mut map = FreeMap {
-            words: [0; WORDS],
-            free: 0,
-            usable: count,
-        };
+        let mut map = FreeMap { words: [0; WORDS], free: 0, usable: count };
         map.give(usable);
         map
     }
@@ -82,11 +78,7 @@ impl FreeMap {
             if starts != 0 {
                 return Some(base + starts.trailing_zeros());
             }
-            run_before = if word == u64::MAX {
-                run_before + WORD_BITS
-            } else {
-                word.leading_ones()
-            };
+            run_before = if word == u64::MAX { run_before + WORD_BITS } else { word.leading_ones() };
         }
         None
     }
@@ -166,19 +158,12 @@ impl FreeMap {
 
 /// The words under a range of bits, and the bits of the range in each.
 fn masks(bits: Range<u32>) -> impl DoubleEndedIterator<Item = (usize, u64)> {
-    let words = if bits.is_empty() {
-        0..0
-    } else {
-        bits.start / WORD_BITS..bits.end.div_ceil(WORD_BITS)
-    };
+    let words = if bits.is_empty() { 0..0 } else { bits.start / WORD_BITS..bits.end.div_ceil(WORD_BITS) };
     words.map(move |word| {
         let base = word * WORD_BITS;
         let low = bits.start.saturating_sub(base);
         let high = (bits.end - base).min(WORD_BITS);
-        (
-            word as usize,
-            (u64::MAX << low) & (u64::MAX >> (WORD_BITS - high)),
-        )
+        (word as usize, (u64::MAX << low) & (u64::MAX >> (WORD_BITS - high)))
     })
 }
 

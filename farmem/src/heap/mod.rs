@@ -64,10 +64,7 @@ impl Extent {
     /// The pages of the extent.
     #[inline]
     pub fn range(self) -> PageRange {
-        PageRange {
-            first: self.first,
-            count: self.pages,
-        }
+        PageRange { first: self.first, count: self.pages }
     }
 
     /// The address of the extent's first byte.
@@ -220,10 +217,7 @@ impl Heap {
     /// `FarMemoryFull` if no run of free pages is long enough.
     pub fn allocate_extent(&mut self, pages: u32, owner: u64) -> Result<Extent, HeapError> {
         let word = Word::extent(pages, owner);
-        let first = self
-            .space
-            .take_run(pages, word)
-            .ok_or(HeapError::FarMemoryFull)?;
+        let first = self.space.take_run(pages, word).ok_or(HeapError::FarMemoryFull)?;
         self.used_bytes += bytes_of(pages);
         Ok(Extent { first, pages })
     }
@@ -245,10 +239,7 @@ impl Heap {
     /// If none does.
     #[inline]
     pub fn extent_at(&self, first: PageNo) -> Extent {
-        Extent {
-            first,
-            pages: self.extent_word(first).0,
-        }
+        Extent { first, pages: self.extent_word(first).0 }
     }
 
     /// Whether an extent starts at `first`.
@@ -279,13 +270,8 @@ impl Heap {
     pub fn try_grow_extent(&mut self, first: PageNo, new_pages: u32) -> bool {
         let (pages, owner) = self.extent_word(first);
         let word = Word::extent(new_pages, owner);
-        let count = new_pages
-            .checked_sub(pages)
-            .expect("growing does not shrink");
-        if !self.space.take_exactly(PageRange {
-            first: PageNo(first.0 + pages),
-            count,
-        }) {
+        let count = new_pages.checked_sub(pages).expect("growing does not shrink");
+        if !self.space.take_exactly(PageRange { first: PageNo(first.0 + pages), count }) {
             return false;
         }
         *self.space.word_mut(first) = word.0;
@@ -299,7 +285,8 @@ impl Heap {
     pub fn can_grow_extent(&self, first: PageNo, new_pages: u32) -> bool {
         let (pages, _) = self.extent_word(first);
         let count = new_pages.saturating_sub(pages);
-        new_pages <= Heap::EXTENT_PAGES_MAX && self.space.is_free(PageRange { first: PageNo(first.0 + pages), count })
+        new_pages <= Heap::EXTENT_PAGES_MAX
+            && self.space.is_free(PageRange { first: PageNo(first.0 + pages), count })
     }
 
     /// Makes an extent shorter; the content of the pages returned, its tail, is dead.
@@ -309,13 +296,8 @@ impl Heap {
     pub fn shrink_extent(&mut self, first: PageNo, new_pages: u32) -> PageRange {
         let (pages, owner) = self.extent_word(first);
         *self.space.word_mut(first) = Word::extent(new_pages, owner).0;
-        let count = pages
-            .checked_sub(new_pages)
-            .expect("shrinking does not grow");
-        let tail = PageRange {
-            first: PageNo(first.0 + new_pages),
-            count,
-        };
+        let count = pages.checked_sub(new_pages).expect("shrinking does not grow");
+        let tail = PageRange { first: PageNo(first.0 + new_pages), count };
         self.used_bytes -= bytes_of(count);
         self.give(tail);
         tail
@@ -359,30 +341,19 @@ impl Heap {
 
     #[inline]
     fn extent_word(&self, first: PageNo) -> (u32, u64) {
-        self.space
-            .word(first)
-            .as_extent()
-            .expect("an extent starts at this page")
+        self.space.word(first).as_extent().expect("an extent starts at this page")
     }
 
     /// Makes another page current: a partial one that is at hand, a fresh one, or any partial one. The
     /// page whose fetch was advised comes first.
     #[inline(never)]
-    fn open(
-        &mut self,
-        class: Class,
-        mut at_hand: impl FnMut(PageNo) -> bool,
-    ) -> Result<PageNo, HeapError> {
+    fn open(&mut self, class: Class, mut at_hand: impl FnMut(PageNo) -> bool) -> Result<PageNo, HeapError> {
         let previous = core::mem::replace(&mut self.current[class.index()], NO_PAGE);
         if previous != NO_PAGE {
             self.partial.insert(previous, class);
         }
         let short = self.free_pages() <= self.space.capacity_pages() / SHORT_PART;
-        let tries = if short {
-            CANDIDATES_SHORT_MAX
-        } else {
-            CANDIDATES_MAX
-        };
+        let tries = if short { CANDIDATES_SHORT_MAX } else { CANDIDATES_MAX };
         let advised = core::mem::replace(&mut self.advised[class.index()], NO_PAGE);
         if self.space.word(advised).class() == Some(class)
             && self.partial.contains(advised)
@@ -393,9 +364,7 @@ impl Heap {
         let mut remote = None;
         for _ in 0..tries.min(self.partial.count(class)) {
             let space = &self.space;
-            let page = self
-                .partial
-                .next(class, |page| space.word(page).class() == Some(class));
+            let page = self.partial.next(class, |page| space.word(page).class() == Some(class));
             let page = page.expect("the class has partial pages");
             if at_hand(page) {
                 return Ok(self.reopen(page, class));
@@ -405,10 +374,7 @@ impl Heap {
         if let (true, Some(page)) = (short, remote) {
             return Ok(self.reopen(page, class));
         }
-        let page = self
-            .space
-            .take_page(Word::slab(class))
-            .ok_or(HeapError::FarMemoryFull)?;
+        let page = self.space.take_page(Word::slab(class)).ok_or(HeapError::FarMemoryFull)?;
         if let Some(remote) = remote.filter(|_| self.is_cut_up()) {
             self.advised[class.index()] = remote;
             self.advice = remote;
@@ -443,10 +409,7 @@ impl Heap {
             self.partial.remove(page, class);
         }
         *self.space.word_mut(page) = Word::BLANK.0;
-        self.give(PageRange {
-            first: page,
-            count: 1,
-        });
+        self.give(PageRange { first: page, count: 1 });
     }
 
     fn give(&mut self, range: PageRange) {

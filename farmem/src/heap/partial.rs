@@ -78,10 +78,7 @@ impl PartialPages {
         let boxed_bytes = &mut self.boxed_bytes;
         let entry = self.regions[region].get_or_insert_with(|| {
             *boxed_bytes += size_of::<Region>();
-            Box::new(Region {
-                pages: [0; GROUPS],
-                groups: [0; CLASSES],
-            })
+            Box::new(Region { pages: [0; GROUPS], groups: [0; CLASSES] })
         });
         debug_assert!(entry.pages[group] & 1 << bit == 0);
         entry.pages[group] |= 1 << bit;
@@ -98,9 +95,7 @@ impl PartialPages {
     /// Takes out a page that is in here.
     pub(super) fn remove(&mut self, page: PageNo, class: Class) {
         let (region, group, bit) = split(page.0);
-        let entry = self.regions[region]
-            .as_mut()
-            .expect("a partial page's region is kept");
+        let entry = self.regions[region].as_mut().expect("a partial page's region is kept");
         debug_assert!(entry.pages[group] & 1 << bit != 0);
         entry.pages[group] &= !(1 << bit);
         self.counts[class.index()] -= 1;
@@ -128,39 +123,25 @@ impl PartialPages {
             return None;
         }
         let from = self.cursors[class.index()];
-        let found = self
-            .search(class, from, &is_of)
-            .or_else(|| self.search(class, 0, &is_of));
+        let found = self.search(class, from, &is_of).or_else(|| self.search(class, 0, &is_of));
         let page = found.expect("the count says that there is one");
         self.cursors[class.index()] = page.0.wrapping_add(1);
         Some(page)
     }
 
     /// The lowest partial page of `class` from `from` on.
-    fn search(
-        &mut self,
-        class: Class,
-        from: u32,
-        is_of: &impl Fn(PageNo) -> bool,
-    ) -> Option<PageNo> {
+    fn search(&mut self, class: Class, from: u32, is_of: &impl Fn(PageNo) -> bool) -> Option<PageNo> {
         let (first_region, first_group, first_bit) = split(from);
         let mut at = first_region;
         while let Some(region) = next_bit(&self.of_class[class.index()], at) {
-            let start = if region == first_region {
-                (first_group, first_bit)
-            } else {
-                (0, 0)
-            };
+            let start = if region == first_region { (first_group, first_bit) } else { (0, 0) };
             if let Some(entry) = &mut self.regions[region]
-                && let Some(index) = entry.search(class, start, |index| {
-                    is_of(PageNo(region as u32 * REGION_PAGES + index))
-                })
+                && let Some(index) =
+                    entry.search(class, start, |index| is_of(PageNo(region as u32 * REGION_PAGES + index)))
             {
                 return Some(PageNo(region as u32 * REGION_PAGES + index));
             }
-            let bare = self.regions[region]
-                .as_ref()
-                .is_none_or(|entry| entry.groups[class.index()] == 0);
+            let bare = self.regions[region].as_ref().is_none_or(|entry| entry.groups[class.index()] == 0);
             if bare {
                 self.of_class[class.index()][region / 64] &= !(1 << (region % 64));
             }
@@ -172,12 +153,7 @@ impl PartialPages {
 
 impl Region {
     /// The lowest partial page of `class` from bit `start.1` of group `start.0` on.
-    fn search(
-        &mut self,
-        class: Class,
-        start: (usize, u32),
-        is_of: impl Fn(u32) -> bool,
-    ) -> Option<u32> {
+    fn search(&mut self, class: Class, start: (usize, u32), is_of: impl Fn(u32) -> bool) -> Option<u32> {
         let mut groups = self.groups[class.index()] & (u64::MAX << start.0);
         while groups != 0 {
             let group = groups.trailing_zeros() as usize;
@@ -203,14 +179,11 @@ impl Region {
 fn next_bit(words: &[u64], from: usize) -> Option<usize> {
     let first = words.get(from / 64)? & (u64::MAX << (from % 64));
     let rest = words[from / 64 + 1..].iter().copied();
-    core::iter::once(first)
-        .chain(rest)
-        .position(|word| word != 0)
-        .map(|skipped| {
-            let word = from / 64 + skipped;
-            let bits = if skipped == 0 { first } else { words[word] };
-            word * 64 + bits.trailing_zeros() as usize
-        })
+    core::iter::once(first).chain(rest).position(|word| word != 0).map(|skipped| {
+        let word = from / 64 + skipped;
+        let bits = if skipped == 0 { first } else { words[word] };
+        word * 64 + bits.trailing_zeros() as usize
+    })
 }
 
 #[cfg(test)]
@@ -229,11 +202,7 @@ mod tests {
         let is_small = |page: PageNo| of_small.contains(&page.0);
         for round in 0..3 {
             for page in of_small {
-                assert_eq!(
-                    partial.next(small, is_small),
-                    Some(PageNo(page)),
-                    "round {round}"
-                );
+                assert_eq!(partial.next(small, is_small), Some(PageNo(page)), "round {round}");
             }
         }
         assert_eq!(partial.next(Class::of(4096), |_| false), None);
@@ -242,10 +211,7 @@ mod tests {
         }
         assert_eq!(partial.next(small, is_small), None);
         assert_eq!(partial.count(large), 7);
-        assert_eq!(
-            partial.next(large, |page| !is_small(page)),
-            Some(PageNo(1001))
-        );
+        assert_eq!(partial.next(large, |page| !is_small(page)), Some(PageNo(1001)));
     }
 
     #[test]

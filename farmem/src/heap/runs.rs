@@ -27,11 +27,7 @@ impl LongestRuns {
 
     /// The bound for `region`.
     pub(super) fn get(&self, region: usize) -> u32 {
-        if region < self.leaves() {
-            u32::from(self.nodes[self.leaves() + region])
-        } else {
-            0
-        }
+        if region < self.leaves() { u32::from(self.nodes[self.leaves() + region]) } else { 0 }
     }
 
     /// Sets the bound for `region`. Bounds: `pages` at most 4096.
@@ -106,10 +102,7 @@ mod tests {
             runs.set(region, pages);
             assert_eq!(runs.get(region), pages);
             for wanted in [1, 100, 4000, 4096] {
-                assert_eq!(
-                    runs.first_with(wanted),
-                    model.iter().position(|&run| run >= wanted)
-                );
+                assert_eq!(runs.first_with(wanted), model.iter().position(|&run| run >= wanted));
             }
         }
     }

@@ -58,10 +58,7 @@ fn pieces(first: u32, count: u32) -> impl Iterator<Item = (usize, Range<u32>)> {
     let end = first + count;
     (region_of(first)..=region_of(end - 1)).map(move |region| {
         let base = region as u32 * REGION_PAGES;
-        (
-            region,
-            first.saturating_sub(base)..(end - base).min(REGION_PAGES),
-        )
+        (region, first.saturating_sub(base)..(end - base).min(REGION_PAGES))
     })
 }
 
@@ -148,10 +145,7 @@ impl Space {
     /// Whether all of these pages exist and are free.
     pub(super) fn is_free(&self, range: PageRange) -> bool {
         let (first, count) = (range.first.0, range.count);
-        let fits = self
-            .capacity_pages
-            .checked_sub(first)
-            .is_some_and(|left| count <= left);
+        let fits = self.capacity_pages.checked_sub(first).is_some_and(|left| count <= left);
         fits && (count == 0
             || pieces(first, count).all(|(region, pages)| match self.region(region) {
                 Some(region) => region.map.is_free(pages),
@@ -166,9 +160,7 @@ impl Space {
             return;
         }
         for (index, pages) in pieces(range.first.0, range.count) {
-            let region = self.regions[index]
-                .as_mut()
-                .expect("a used page lies in an open region");
+            let region = self.regions[index].as_mut().expect("a used page lies in an open region");
             region.map.give(pages.clone());
             if region.map.is_untouched() {
                 self.close(index);
@@ -256,9 +248,7 @@ impl Space {
 
     /// The lowest run that crosses a region border.
     fn find_run_across(&self, count: u32) -> Option<u32> {
-        let open = [&self.slab_runs, &self.extent_runs]
-            .into_iter()
-            .filter_map(|runs| runs.first_with(1));
+        let open = [&self.slab_runs, &self.extent_runs].into_iter().filter_map(|runs| runs.first_with(1));
         let lowest = open.chain([self.untouched_from]).min().unwrap_or(0);
         let (mut start, mut run) = (lowest as u32 * REGION_PAGES, 0);
         for index in lowest..self.region_count() {
@@ -268,11 +258,7 @@ impl Space {
                 None => {
                     let pages = self.usable(index);
                     let prefix = if pages.start == 0 { pages.end } else { 0 };
-                    let suffix = if pages.end == REGION_PAGES {
-                        pages.len() as u32
-                    } else {
-                        0
-                    };
+                    let suffix = if pages.end == REGION_PAGES { pages.len() as u32 } else { 0 };
                     (prefix, suffix)
                 }
             };
@@ -291,9 +277,8 @@ impl Space {
 
     /// The lowest untouched region with at least `count` usable pages.
     fn untouched(&self, count: u32) -> Option<usize> {
-        (self.untouched_from..self.region_count()).find(|&region| {
-            self.region(region).is_none() && self.usable(region).len() as u32 >= count
-        })
+        (self.untouched_from..self.region_count())
+            .find(|&region| self.region(region).is_none() && self.usable(region).len() as u32 >= count)
     }
 
     fn take(&mut self, first: u32, count: u32, purpose: Purpose) {
@@ -338,9 +323,7 @@ impl Space {
     }
 
     fn close(&mut self, index: usize) {
-        let region = self.regions[index]
-            .take()
-            .expect("only an open region is closed");
+        let region = self.regions[index].take().expect("only an open region is closed");
         self.boxed_bytes -= size_of::<Region>();
         if self.words[index].take().is_some() {
             self.boxed_bytes -= size_of::<Words>();
@@ -357,10 +340,7 @@ mod tests {
     #[test]
     fn the_last_page_of_the_largest_far_memory_is_usable() {
         let mut space = Space::new(u32::MAX);
-        let last = PageRange {
-            first: PageNo(u32::MAX - 10),
-            count: 10,
-        };
+        let last = PageRange { first: PageNo(u32::MAX - 10), count: 10 };
         assert!(!space.take_exactly(PageRange { count: 11, ..last }));
         assert!(space.take_exactly(last));
         assert!(!space.take_exactly(last));
@@ -376,21 +356,9 @@ mod tests {
     #[test]
     fn a_range_beyond_the_end_is_not_free() {
         let mut space = Space::new(100);
-        assert!(!space.take_exactly(PageRange {
-            first: PageNo(99),
-            count: 2
-        }));
-        assert!(!space.take_exactly(PageRange {
-            first: PageNo(101),
-            count: 0
-        }));
-        assert!(space.take_exactly(PageRange {
-            first: PageNo(100),
-            count: 0
-        }));
-        assert!(space.take_exactly(PageRange {
-            first: PageNo(99),
-            count: 1
-        }));
+        assert!(!space.take_exactly(PageRange { first: PageNo(99), count: 2 }));
+        assert!(!space.take_exactly(PageRange { first: PageNo(101), count: 0 }));
+        assert!(space.take_exactly(PageRange { first: PageNo(100), count: 0 }));
+        assert!(space.take_exactly(PageRange { first: PageNo(99), count: 1 }));
     }
 }

@@ -15,9 +15,7 @@ fn remote(_: PageNo) -> bool {
 }
 
 fn fill(heap: &mut Heap, size: usize, count: usize) -> Vec<FarAddr> {
-    (0..count)
-        .map(|_| heap.allocate_small(size, local).expect("there is room"))
-        .collect()
+    (0..count).map(|_| heap.allocate_small(size, local).expect("there is room")).collect()
 }
 
 fn extent(heap: &mut Heap, pages: u32) -> Extent {
@@ -93,9 +91,7 @@ fn a_partial_page_that_is_local_again_is_found_among_remote_ones() {
     }
     let mut found = 0;
     for _ in 0..2 * 100 / CANDIDATES_MAX {
-        let addr = heap
-            .allocate_small(2048, |page| page.0 > 100 || page.0 == 77)
-            .expect("there is room");
+        let addr = heap.allocate_small(2048, |page| page.0 > 100 || page.0 == 77).expect("there is room");
         found += u32::from(addr.page() == PageNo(77));
     }
     assert_eq!(found, 1);
@@ -109,19 +105,11 @@ fn remote_partial_pages_are_all_used_again_when_far_memory_is_short() {
     for &addr in &freed {
         assert_eq!(heap.free(addr), None);
     }
-    let mut again: Vec<FarAddr> = freed
-        .iter()
-        .map(|_| {
-            heap.allocate_small(512, remote)
-                .expect("there are free slots")
-        })
-        .collect();
+    let mut again: Vec<FarAddr> =
+        freed.iter().map(|_| heap.allocate_small(512, remote).expect("there are free slots")).collect();
     again.sort_unstable();
     assert_eq!(again, freed);
-    assert_eq!(
-        heap.allocate_small(512, remote),
-        Err(HeapError::FarMemoryFull)
-    );
+    assert_eq!(heap.allocate_small(512, remote), Err(HeapError::FarMemoryFull));
 }
 
 #[test]
@@ -136,8 +124,7 @@ fn a_cut_up_heap_advises_pages_to_fetch_and_then_fills_them() {
     assert_eq!(heap.poll_advice(), None);
     let mut fetched = Vec::new();
     for _ in 0..7 * 1000 {
-        heap.allocate_small(512, |page| page.0 > 1000 || fetched.contains(&page))
-            .expect("there is room");
+        heap.allocate_small(512, |page| page.0 > 1000 || fetched.contains(&page)).expect("there is room");
         fetched.extend(heap.poll_advice());
     }
     assert!(fetched.len() > 300, "{} pages advised", fetched.len());
@@ -152,8 +139,7 @@ fn a_heap_in_order_advises_nothing() {
         assert_eq!(heap.free(*addr), None);
     }
     for _ in 0..8000 {
-        heap.allocate_small(512, |page| page.0 > 1000)
-            .expect("there is room");
+        heap.allocate_small(512, |page| page.0 > 1000).expect("there is room");
         assert_eq!(heap.poll_advice(), None);
     }
 }
@@ -176,13 +162,9 @@ fn small_objects_leave_the_last_free_pages_to_extents() {
 fn a_current_page_that_was_evicted_is_not_written_to() {
     let mut heap = Heap::new(100);
     let first = heap.allocate_small(100, local).expect("there is room");
-    let second = heap
-        .allocate_small(100, |page| page != first.page())
-        .expect("there is room");
+    let second = heap.allocate_small(100, |page| page != first.page()).expect("there is room");
     assert_ne!(first.page(), second.page());
-    let third = heap
-        .allocate_small(100, |page| page != second.page())
-        .expect("there is room");
+    let third = heap.allocate_small(100, |page| page != second.page()).expect("there is room");
     assert_eq!(third.page(), first.page());
 }
 
@@ -190,15 +172,10 @@ fn a_current_page_that_was_evicted_is_not_written_to() {
 fn an_extent_remembers_its_length_and_owner() {
     let mut heap = Heap::new(1000);
     let one = heap.allocate_extent(3, 7).expect("there is room");
-    let two = heap
-        .allocate_extent(1, Heap::OWNER_MAX - 1)
-        .expect("there is room");
+    let two = heap.allocate_extent(1, Heap::OWNER_MAX - 1).expect("there is room");
     assert_eq!(two.first.0, one.first.0 + 3);
     assert_eq!((heap.extent_at(one.first), heap.owner(one.first)), (one, 7));
-    assert_eq!(
-        (heap.extent_at(two.first), heap.owner(two.first)),
-        (two, Heap::OWNER_MAX - 1)
-    );
+    assert_eq!((heap.extent_at(two.first), heap.owner(two.first)), (two, Heap::OWNER_MAX - 1));
     heap.set_owner(one.first, 8);
     assert_eq!((heap.extent_at(one.first), heap.owner(one.first)), (one, 8));
     assert_eq!(heap.free_extent(one.first), one.range());
@@ -219,13 +196,7 @@ fn an_extent_grows_in_place_only_into_free_pages() {
     assert!(heap.try_grow_extent(two.first, 79));
     assert!(!heap.try_grow_extent(two.first, 80));
     let tail = heap.shrink_extent(two.first, 5);
-    assert_eq!(
-        tail,
-        PageRange {
-            first: PageNo(two.first.0 + 5),
-            count: 74
-        }
-    );
+    assert_eq!(tail, PageRange { first: PageNo(two.first.0 + 5), count: 74 });
     assert_eq!(heap.stats().used_pages, 25);
     assert_eq!(extent(&mut heap, 74).range(), tail);
 }
@@ -248,16 +219,10 @@ fn huge_extents_span_regions_and_fill_far_memory_to_the_last_page() {
     let one = extent(&mut heap, max);
     let two = extent(&mut heap, max);
     let rest = extent(&mut heap, 9);
-    assert_eq!(
-        [one.first.0, two.first.0, rest.first.0],
-        [1, 1 + max, 1 + 2 * max]
-    );
+    assert_eq!([one.first.0, two.first.0, rest.first.0], [1, 1 + max, 1 + 2 * max]);
     assert_eq!(heap.allocate_extent(1, 0), Err(HeapError::FarMemoryFull));
     let per_page = heap.near_bytes() as f64 / f64::from(2 * max);
-    assert!(
-        per_page < 0.5,
-        "{per_page} bytes a page inside huge extents"
-    );
+    assert!(per_page < 0.5, "{per_page} bytes a page inside huge extents");
     assert_eq!(heap.free_extent(one.first).count, max);
     assert_eq!(extent(&mut heap, max - 1).first, one.first);
 }
@@ -326,10 +291,7 @@ fn near_memory_of_an_emptied_region_goes_back_while_others_are_in_use() {
         assert!(heap.free(addr).is_some());
     }
     assert!(heap.near_bytes() < near_bytes + 1024);
-    assert_eq!(
-        heap.allocate_small(4096, local).map(|addr| addr.page()),
-        Ok(PageNo(1))
-    );
+    assert_eq!(heap.allocate_small(4096, local).map(|addr| addr.page()), Ok(PageNo(1)));
     assert_eq!(heap.size_of_slot(after[0]), 4096);
 }
 

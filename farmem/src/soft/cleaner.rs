@@ -121,7 +121,8 @@ impl SoftPager {
         let SoftPager { pool, table, waits, reservation, .. } = self;
         waits.wake_fresh(|wait| {
             // The budget has shrunk below it meanwhile: it is to ask again, and hear so.
-            let touched = wait.want.pages().filter(|&page| table.get(page) != Entry::Untouched).count() as u32;
+            let touched =
+                wait.want.pages().filter(|&page| table.get(page) != Entry::Untouched).count() as u32;
             if touched + wait.fresh > usable_frames {
                 return true;
             }

@@ -91,8 +91,6 @@ pub struct Client {
     pub parked: Option<Ticket>,
     /// How often that command has been planned and found pages missing.
     pub plan_rounds: u32,
-    /// Whether this client's next wait keeps its pages. See `run`.
-    pub reserving: bool,
     /// Close the connection once what is owed has left.
     pub closing: bool,
     /// Close it at once.
@@ -151,7 +149,6 @@ impl Clients {
             output: None,
             parked: None,
             plan_rounds: 0,
-            reserving: false,
             closing: false,
             killed: false,
             stalled_ticks: 0,
@@ -188,12 +185,6 @@ impl Clients {
     pub fn get(&self, id: ClientId) -> Option<&Client> {
         let (generation, place) = self.slots.get(id.slot as usize)?;
         if *generation == id.generation { place.as_deref() } else { None }
-    }
-
-    #[inline]
-    pub fn get_mut(&mut self, id: ClientId) -> Option<&mut Client> {
-        let (generation, place) = self.slots.get_mut(id.slot as usize)?;
-        if *generation == id.generation { place.as_deref_mut() } else { None }
     }
 
     /// All connections but the one that is taken out, in no particular order.

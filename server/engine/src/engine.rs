@@ -77,6 +77,7 @@ pub(crate) struct Scratch {
     pub plan: PageSet,
     pub lookahead: PageSet,
     pub spans: Vec<Span>,
+    #[allow(clippy::vec_box, reason = "they move between here and the clients that they are boxed for")]
     pub outputs: Vec<Box<Output>>,
 }
 
@@ -331,9 +332,8 @@ impl Engine {
     /// Gives the pager what near memory leaves of the cap.
     pub(crate) fn rebudget(&mut self) {
         self.server.client_buffer_bytes = self.clients.iter().map(|client| client.near_bytes() as u64).sum();
-        let near = self.keys.near_bytes() as u64
-            + self.keys.far.near_bytes()
-            + self.server.client_buffer_bytes;
+        let near =
+            self.keys.near_bytes() as u64 + self.keys.far.near_bytes() + self.server.client_buffer_bytes;
         let frames = (self.server.config.local_memory.saturating_sub(near) / PAGE_SIZE as u64) as u32;
         let frames = frames.max(FRAMES_MIN);
         self.server.near_bytes = near;

@@ -53,7 +53,9 @@ impl Far {
             return self.allocate_extent(size, FarAddr::NULL).map(|extent| extent.first.addr());
         }
         let pager = &self.pager;
-        self.heap.allocate_small(size, |page| !matches!(pager.state(page), PageState::Remote | PageState::Fetching))
+        self.heap.allocate_small(size, |page| {
+            !matches!(pager.state(page), PageState::Remote | PageState::Fetching)
+        })
     }
 
     /// Allocates whole pages for `size` bytes; `owner` is kept near, beside the page count.
@@ -254,7 +256,7 @@ impl Far {
     pub fn reset(&mut self) {
         assert!(self.borrows.is_empty(), "nobody may be reading what is freed here");
         self.heap.reset();
-        let all = self.heap.stats().capacity_pages as u32;
+        let all = self.heap.stats().capacity_pages;
         self.pager.drop_pages(PageRange { first: PageNo(1), count: all.saturating_sub(1) });
     }
 }

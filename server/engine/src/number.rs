@@ -39,12 +39,6 @@ pub fn parse_i64(text: &[u8]) -> Option<i64> {
     if negative { 0i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() }
 }
 
-/// Appends `value` in decimal.
-#[inline]
-pub fn write_i64(out: &mut Vec<u8>, value: i64) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-}
-
 /// Appends `value` with 17 significant digits, as C's `%.17g` does.
 pub fn write_f64(out: &mut Vec<u8>, value: f64) {
     if value.is_nan() {

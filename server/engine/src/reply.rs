@@ -40,6 +40,15 @@ impl Piece {
     }
 }
 
+impl Piece {
+    fn stream_bytes(&self) -> usize {
+        match &self.body {
+            Body::Stream(stream) => stream.near_bytes(),
+            Body::Frame { .. } => 0,
+        }
+    }
+}
+
 /// A place in an output.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
@@ -93,7 +102,8 @@ impl Output {
 
     /// Near memory that this takes. Units: bytes.
     pub fn near_bytes(&self) -> usize {
-        self.near.capacity() + self.pieces.capacity() * size_of::<Piece>()
+        let streams: usize = self.pieces.iter().map(Piece::stream_bytes).sum();
+        self.near.capacity() + self.pieces.capacity() * size_of::<Piece>() + streams
     }
 
     /// Whether a stream is among what is owed: nothing more is executed for this client meanwhile.
@@ -231,7 +241,10 @@ impl Output {
 
     /// Appends another output, of which nothing has left yet.
     pub fn append(&mut self, other: Output) {
-        assert!(other.near_sent == 0 && other.piece_sent == 0, "only what is whole can stand behind something");
+        assert!(
+            other.near_sent == 0 && other.piece_sent == 0,
+            "only what is whole can stand behind something"
+        );
         let base = self.near.len();
         self.pieces.extend(other.pieces.into_iter().map(|piece| Piece { at: base + piece.at, ..piece }));
         self.frame_bytes += other.frame_bytes;
@@ -268,11 +281,6 @@ impl Reply<'_> {
     /// A status line.
     pub fn simple(&mut self, text: &str) {
         encode::simple(self.output.near(), text.as_bytes());
-    }
-
-    /// An error; `text` begins with its code.
-    pub fn error(&mut self, text: &str) {
-        encode::error(self.output.near(), text.as_bytes());
     }
 
     /// An integer.
@@ -313,11 +321,6 @@ impl Reply<'_> {
     /// The head of a map of `pairs` pairs.
     pub fn map(&mut self, pairs: usize) {
         encode::map_len(self.output.near(), pairs, self.resp3);
-    }
-
-    /// The head of a set.
-    pub fn set(&mut self, len: usize) {
-        encode::set_len(self.output.near(), len, self.resp3);
     }
 
     /// Text that RESP3 clients show as it is.

@@ -189,7 +189,8 @@ impl Engine {
                     break;
                 }
                 Err(error) => {
-                    let output = client.output.get_or_insert_with(|| self.scratch.outputs.pop().unwrap_or_default());
+                    let output =
+                        client.output.get_or_insert_with(|| self.scratch.outputs.pop().unwrap_or_default());
                     error.encode(output.near());
                     self.server.count_error(b"ERR");
                     client.closing = true;
@@ -219,13 +220,14 @@ impl Engine {
     }
 
     /// Runs one command whose large arguments, if it has any, are dealt with.
-    fn command(&mut self, client: &mut Client, buffer: &[u8], spans: &mut Vec<Span>, now: Now) -> Step {
+    fn command(&mut self, client: &mut Client, buffer: &[u8], spans: &mut [Span], now: Now) -> Step {
         if client.spooled.is_empty() {
             return self.dispatch(client, &Args::new(buffer, spans, &[]), now);
         }
         let spooled = core::mem::take(&mut client.spooled);
-        let takes_far = command::lookup(spans[0].of(buffer))
-            .is_some_and(|spec| spooled.iter().all(|argument| commands::takes_spooled(spec.id, argument.index)));
+        let takes_far = command::lookup(spans[0].of(buffer)).is_some_and(|spec| {
+            spooled.iter().all(|argument| commands::takes_spooled(spec.id, argument.index))
+        });
         let step = if takes_far {
             self.dispatch(client, &Args::new(buffer, spans, &spooled), now)
         } else {
@@ -241,7 +243,7 @@ impl Engine {
             Step::Parked => {
                 // It cannot be parsed again after the wait: some of its bytes are elsewhere.
                 client.spooled = spooled;
-                client.held_command = Some(Box::new(HeldCommand { spans: spans.clone(), len: buffer.len() }));
+                client.held_command = Some(Box::new(HeldCommand { spans: spans.to_vec(), len: buffer.len() }));
             }
             Step::Done => {
                 for argument in spooled {
@@ -309,7 +311,8 @@ impl Engine {
             pages.clear();
             // GET 3/8: the plan names the pages, from near memory alone: the key's page and the value's.
             let walk = client.walk.as_deref();
-            let mut plan = Plan { keys: &mut self.keys, db: client.db, now, pages: &mut pages, fresh: 0, walk };
+            let mut plan =
+                Plan { keys: &mut self.keys, db: client.db, now, pages: &mut pages, fresh: 0, walk };
             (handler.plan)(&mut plan, args);
             let fresh = plan.fresh;
             pages.normalise();
@@ -423,7 +426,8 @@ impl Engine {
         self.server.stats.commands_processed += first;
         self.server.calls.of_mut(spec.id).calls += first;
         client.last_command = spec.full_name;
-        let mut output = client.output.take().unwrap_or_else(|| self.scratch.outputs.pop().unwrap_or_default());
+        let mut output =
+            client.output.take().unwrap_or_else(|| self.scratch.outputs.pop().unwrap_or_default());
         let mark = output.mark();
         let resp3 = client.resp3;
         let mut context = Context {
@@ -524,7 +528,9 @@ impl Engine {
         pages.clear();
         let mut at = 0;
         for _ in 0..LOOKAHEAD_MAX {
-            let Ok(Parsed::Complete { consumed }) = decoder.parse(&buffer[at..], spans, &limits) else { break };
+            let Ok(Parsed::Complete { consumed }) = decoder.parse(&buffer[at..], spans, &limits) else {
+                break;
+            };
             let args = Args::new(&buffer[at..], spans, &[]);
             if let Some(spec) = command::lookup(args.get(0))
                 && let Ok(spec) = spec.resolve(&args)

@@ -94,7 +94,8 @@ impl Stream {
         while pages < pages_max {
             let Some(slice) = self.slices.front_mut() else { break };
             let here = slice.len.min(PAGE_SIZE - slice.addr.offset());
-            let frame = far.pager.hold(slice.addr.page()).expect("acquired above, and a value has no untouched page");
+            let frame =
+                far.pager.hold(slice.addr.page()).expect("acquired above, and a value has no untouched page");
             frames.push((frame, slice.addr.offset(), here));
             slice.addr = slice.addr.plus(here);
             slice.len -= here;

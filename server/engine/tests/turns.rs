@@ -127,7 +127,8 @@ fn pages_of_commands_behind_a_parked_one_come_in_the_same_batch() {
     }
     store.evict_all(client);
     let parks = store.farmem(client, "parks_total");
-    let pipeline: Vec<u8> = (0..16).flat_map(|index| request(&[b"GET", format!("k{index}").as_bytes()])).collect();
+    let pipeline: Vec<u8> =
+        (0..16).flat_map(|index| request(&[b"GET", format!("k{index}").as_bytes()])).collect();
     let want: Vec<u8> = values.iter().flat_map(|value| bulk(value)).collect();
     assert!(store.raw(client, &pipeline) == want);
     assert_eq!(store.farmem(client, "parks_total") - parks, 1, "one wait serves the whole pipeline");

@@ -60,7 +60,7 @@ pub fn flushdb(context: &mut Context, args: &Args) -> Outcome {
 /// `FLUSHALL [ASYNC | SYNC]`: deletes every key of every database.
 pub fn flushall(context: &mut Context, args: &Args) -> Outcome {
     check_flush_options(args)?;
-    context.changed(context.keys.len() as u64 + 1);
+    context.changed(context.keys.count() as u64 + 1);
     context.keys.flush_all();
     context.reply.ok();
     Ok(())

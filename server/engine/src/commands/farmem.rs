@@ -104,7 +104,7 @@ pub fn stats(context: &mut Context, _: &Args) -> Outcome {
         ("far_used_bytes", heap.used_bytes),
         ("heap_near_bytes", heap.near_bytes),
         ("index_bytes", context.keys.near_bytes() as u64),
-        ("keys", context.keys.len() as u64),
+        ("keys", context.keys.count() as u64),
     ];
     context.reply.map(fields.len());
     for (name, value) in fields {

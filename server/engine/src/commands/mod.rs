@@ -23,13 +23,19 @@ use crate::command::CommandId;
 use crate::error::Outcome;
 pub use context::{Context, Plan};
 
+/// Names the pages that execution will touch, from near memory and from pages that happen to be here.
+type PlanFn = fn(&mut Plan, &Args);
+
+/// Runs to completion. Whatever is not resident by now costs a synchronous fetch, counted as unplanned.
+type ExecuteFn = fn(&mut Context, &Args) -> Outcome;
+
 /// The two halves of a command.
 #[derive(Clone, Copy)]
 pub struct Handler {
-    /// Names the pages that `execute` will touch, from near memory and from pages that happen to be here.
-    pub plan: fn(&mut Plan, &Args),
-    /// Runs to completion. Whatever is not resident by now costs a synchronous fetch, counted as unplanned.
-    pub execute: fn(&mut Context, &Args) -> Outcome,
+    /// Which pages.
+    pub plan: PlanFn,
+    /// What is done.
+    pub execute: ExecuteFn,
 }
 
 /// The plan of commands that touch no key.
@@ -48,7 +54,7 @@ fn container(_: &mut Context, _: &Args) -> Outcome {
 /// What runs for a command.
 #[inline]
 pub fn handler(id: CommandId) -> Handler {
-    let (plan, execute): (fn(&mut Plan, &Args), fn(&mut Context, &Args) -> Outcome) = match id {
+    let (plan, execute): (PlanFn, ExecuteFn) = match id {
         CommandId::Get => (string::plan_get, string::get),
         CommandId::Set => (string::plan_set, string::set),
         CommandId::Getex => (string::plan_get, string::getex),

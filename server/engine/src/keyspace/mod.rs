@@ -27,14 +27,18 @@ pub const DATABASES: usize = 16;
 /// One database: the index and the expiry times of the keys that have one.
 #[derive(Default)]
 pub struct Db {
+    /// An entry a key.
     pub index: Table<Entry>,
+    /// Expiry times.
     pub expires: Expires,
 }
 
 /// A key that exists. Valid until the index changes.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
+    /// Where its entry stands in the index.
     pub position: Position,
+    /// The entry as it was when the key was found.
     pub entry: Entry,
     /// Offset in the key's object of what follows the key.
     pub rest: usize,
@@ -43,9 +47,13 @@ pub struct Found {
 /// What has happened to keys, for INFO.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct KeyStats {
+    /// Reads that found their key.
     pub hits: u64,
+    /// Reads that did not.
     pub misses: u64,
+    /// Keys deleted because their time was over.
     pub expired: u64,
+    /// Keys deleted because `maxmemory` was reached.
     pub evicted: u64,
     /// Changes since the start, as Redis' `dirty`.
     pub changes: u64,
@@ -53,12 +61,17 @@ pub struct KeyStats {
 
 /// All keys and values.
 pub struct KeySpace {
+    /// The databases, by number.
     pub dbs: Vec<Db>,
+    /// Heap and pager.
     pub far: Far,
+    /// Directories of lists.
     pub lists: Lists,
+    /// What has happened to keys.
     pub stats: KeyStats,
     /// The access clock that `find` stamps entries with. See `maxmemory`.
     pub clock: AccessClock,
+    /// Secret of the fingerprints.
     pub seed: u64,
     /// What RANDOMKEY draws from.
     pub draw: u64,
@@ -86,6 +99,7 @@ pub struct AccessClock {
 }
 
 impl KeySpace {
+    /// No keys yet, over an empty heap.
     pub fn new(far: Far, seed: u64) -> KeySpace {
         let mut dbs = Vec::with_capacity(DATABASES);
         dbs.resize_with(DATABASES, Db::default);
@@ -146,7 +160,11 @@ impl KeySpace {
             self.dbs[db].index.find(hash).map(|position| *self.dbs[db].index.get(position)).collect();
         entries.into_iter().find(|&entry| {
             let object = self.key_object(entry);
-            let all = self.far.pages_of(object).pages().all(|page| self.far.pager.resident(page.addr(), 1).is_some());
+            let all = self
+                .far
+                .pages_of(object)
+                .pages()
+                .all(|page| self.far.pager.resident(page.addr(), 1).is_some());
             all && matches!(object::match_key(&mut self.far, object, key), Ok(Some(_)))
         })
     }
@@ -276,7 +294,7 @@ impl KeySpace {
     /// Deletes every key of one database.
     pub fn flush_db(&mut self, db: usize) {
         let old = core::mem::take(&mut self.dbs[db]);
-        if self.dbs.iter().all(|db| db.index.len() == 0) && !self.far.has_borrowers() {
+        if self.dbs.iter().all(|db| db.index.is_empty()) && !self.far.has_borrowers() {
             self.far.reset();
             self.lists = Lists::default();
             return;
@@ -298,7 +316,7 @@ impl KeySpace {
     }
 
     /// Keys in all databases.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.dbs.iter().map(|db| db.index.len()).sum()
     }
 
@@ -341,7 +359,7 @@ impl AccessClock {
             self.random ^= self.random << 17;
             let draw = self.random >> 32;
             let one_in = u64::from(base * self.lfu_log_factor + 1);
-            count + u32::from(draw % one_in == 0)
+            count + u32::from(draw.is_multiple_of(one_in))
         } else {
             count
         };

@@ -53,7 +53,10 @@ impl Framed {
     #[inline]
     pub fn read(bytes: &[u8]) -> Framed {
         let data = 1 + bytes[0] as usize;
-        Framed { data, len: sds::read_backward(bytes, data).expect("an object begins with a framed SDS").len() }
+        Framed {
+            data,
+            len: sds::read_backward(bytes, data).expect("an object begins with a framed SDS").len(),
+        }
     }
 
     /// Offset of the first byte after the frame.
