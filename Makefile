@@ -10,7 +10,8 @@ bench := $(target)/release/remora-bench
 # redis-py lives in target/venv after `make setup`.
 python = $(firstword $(wildcard target/venv/bin/python3) python3)
 PORT ?= 6379
-results = redis-bench/results/$(shell date +%F)-$(shell git rev-parse --short HEAD)
+# Give RESULTS=... to go on with a sweep of another day.
+RESULTS ?= redis-bench/results/$(shell date +%F)-$(shell git rev-parse --short HEAD)
 SECONDS_EACH ?= 60
 SEED ?= $(shell date +%s)
 
@@ -75,11 +76,11 @@ bench: demo ## The same as demo
 .PHONY: figure2
 figure2: setup ## The poster's figure: requests a second over the local share, every system (about 40 minutes; goes on where it stopped)
 	cargo build --release -p server -p redis-bench
-	$(bench) sweep redis-bench/sweeps/figure2.toml --dir $(results)
-	$(bench) report $(results)
+	$(bench) sweep redis-bench/sweeps/figure2.toml --dir $(RESULTS)/figure2
+	$(bench) report $(RESULTS)/figure2
 
 .PHONY: sweep
 sweep: setup ## Every workload, system and share (hours; goes on where it stopped)
 	cargo build --release -p server -p redis-bench
-	$(bench) sweep redis-bench/sweeps/all.toml --dir $(results)
-	$(bench) report $(results)
+	$(bench) sweep redis-bench/sweeps/all.toml --dir $(RESULTS)/all
+	$(bench) report $(RESULTS)/all

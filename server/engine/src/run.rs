@@ -243,7 +243,8 @@ impl Engine {
             Step::Parked => {
                 // It cannot be parsed again after the wait: some of its bytes are elsewhere.
                 client.spooled = spooled;
-                client.held_command = Some(Box::new(HeldCommand { spans: spans.to_vec(), len: buffer.len() }));
+                client.held_command =
+                    Some(Box::new(HeldCommand { spans: spans.to_vec(), len: buffer.len() }));
             }
             Step::Done => {
                 for argument in spooled {
