@@ -49,6 +49,9 @@ fn server() -> String {
         }
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "-q", "-p", "server"]).current_dir(root());
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
         assert!(build.status().expect("cargo has built this test").success(), "the server does not build");
         let test = std::env::current_exe().expect("a running test has a path");
         let folder = test.ancestors().nth(2).expect("a test lies in <target>/<profile>/deps");

@@ -30,6 +30,10 @@ pub const PLAN_ROUNDS_MAX: u32 = 4;
 /// Commands behind a parked one whose pages are asked for with it. 64 is a deep pipeline.
 const LOOKAHEAD_MAX: usize = 64;
 
+/// Pages that a pipeline waits for together: 256 are 90 us at 100 Gb/s. With more, its first command runs as
+/// soon as its own pages are here.
+const TOGETHER_PAGES_MAX: usize = 256;
+
 /// Input that is kept for a client that cannot run: one read of the body. Units: bytes.
 const INPUT_AHEAD_MAX: usize = 64 * 1024;
 
@@ -522,7 +526,7 @@ impl Engine {
     }
 
     /// Asks for the pages of the commands behind a parked one, in the same batch.
-    fn look_ahead(&mut self, client: &Client, buffer: &[u8], spans: &mut Vec<Span>, now: Now) {
+    fn look_ahead(&mut self, client: &mut Client, buffer: &[u8], spans: &mut Vec<Span>, now: Now) {
         let mut decoder = Decoder::default();
         let limits = Limits { spool_min: u64::MAX, ..self.limits(client) };
         let mut pages = core::mem::take(&mut self.scratch.lookahead);
@@ -543,11 +547,41 @@ impl Engine {
             }
             at += consumed;
         }
-        pages.normalise();
         if !pages.is_empty() {
-            self.keys.far.pager.prefetch(&pages, now.monotonic);
+            for &range in self.scratch.plan.ranges() {
+                pages.push(range);
+            }
+            pages.normalise();
+            if !self.wait_for_all(client, &pages, now) {
+                self.keys.far.pager.prefetch(&pages, now.monotonic);
+            }
         }
         self.scratch.lookahead = pages;
+    }
+
+    /// Makes a parked client wait for the pages of the commands behind its first one too, so that a
+    /// pipeline is planned, executed and sent once, not once a page. Its first command's pages are on
+    /// their way already, ahead of the others. Says whether it waits so.
+    fn wait_for_all(&mut self, client: &mut Client, pages: &farmem::PageSet, now: Now) -> bool {
+        let Some(first) = client.parked else { return false };
+        if self.reserving == Some(client.id) || pages.len() > TOGETHER_PAGES_MAX {
+            return false;
+        }
+        match self.keys.far.pager.acquire(pages, 0, false, now.monotonic) {
+            Ok(Acquired::Waiting(all)) => {
+                self.keys.far.pager.cancel(first);
+                self.waiting.remove(&first);
+                self.waiting.insert(all, client.id);
+                client.parked = Some(all);
+                true
+            }
+            // Only frames are short: the first wait stands.
+            Ok(Acquired::Ready) => {
+                self.keys.far.pager.release(pages);
+                true
+            }
+            Err(_) => false,
+        }
     }
 }
 
