@@ -9,12 +9,16 @@ extern crate alloc;
 
 mod heap;
 mod link;
+mod mapping;
 mod page;
 mod pager;
+mod residency;
 mod soft;
 
 pub use heap::{Extent, Heap, HeapError, HeapStats};
 pub use link::{Landed, Link, LinkError, Transfer, TransferKind};
+pub use mapping::{Checksum, Entry, Mapping, Resolved, Touch, Used};
 pub use page::{FarAddr, Frame, FrameNo, Instant, PAGE_SIZE, PageNo, PageRange, PageSet};
 pub use pager::{Acquired, PageState, Pager, PagerError, PagerStats, Prefetch, Ticket};
-pub use soft::SoftPager;
+pub use residency::Residency;
+pub use soft::{SoftPager, SoftTable};

@@ -12,7 +12,8 @@ pub enum TransferKind {
     FetchGuess,
     /// Frame to far memory.
     WriteBack,
-    /// The content is dead: far memory may give the space back. Best effort; never lands.
+    /// The content is dead: far memory may give the space back. Best effort; never lands. The pages may be
+    /// written back again at once, and then the trim must not destroy what was written: see [`Link`].
     Trim,
 }
 
@@ -39,6 +40,8 @@ pub enum LinkError {
     Down,
     /// The page lies beyond the end of this far memory.
     OutOfRange,
+    /// What held the page has come back without it: it is gone for good, until it is written anew.
+    Lost,
 }
 
 /// A transfer that has ended.
@@ -52,6 +55,10 @@ pub struct Landed {
 
 /// A connection to far memory: a queue of transfers with completions, batched, many in flight, out of
 /// order. One contract suite holds every implementation.
+///
+/// Order: whoever submits has at most one transfer of a page in flight, so transfers may end in any order. But
+/// a trim never lands, so it may be followed by a write back of the same page at any time: then the link lets the trim
+/// end first, or forgets it for that page. Nothing else is ever in flight for a page when it is trimmed.
 pub trait Link {
     /// Starts a batch. Shape: needed fetches come first in `batch` and are never delayed by the rest.
     /// Everything but a trim lands exactly once.

@@ -11,10 +11,11 @@
 //! A frame in a link's hands is given to nobody, not even when its page is dropped: it is an orphan until
 //! it lands.
 
-use super::SoftPager;
+use super::Residency;
 use super::frames::{AWAITED, FAR_COPY, FrameState, GUESSED, ORPHAN, REDIRTY};
-use super::table::{Checksum, Entry};
+
 use crate::link::{Landed, Transfer, TransferKind};
+use crate::mapping::{Checksum, Entry, Mapping};
 use crate::page::{FrameNo, Instant, PageNo, PageRange};
 use crate::pager::PagerError;
 
@@ -25,11 +26,11 @@ pub(super) const WRITE_BACKS_IN_FLIGHT_MAX: u32 = 64;
 /// Pause after a failed write back: a thousand tries a second at most.
 const WRITE_BACK_RETRY_NS: u64 = 1_000_000;
 /// Runs of dead pages that wait to be trimmed; the oldest is forgotten.
-const TRIMS_MAX: usize = 1024;
+pub(super) const TRIMS_MAX: usize = 1024;
 /// Pages in one trim: 16 MiB, so that checking them stays in the microseconds.
 const TRIM_PAGES_MAX: u32 = 4096;
 
-impl SoftPager {
+impl<M: Mapping> Residency<M> {
     /// The next page to move.
     pub(super) fn next_transfer(&mut self) -> Option<Transfer> {
         if let Some(fetch) = self.next_needed_fetch() {
@@ -49,7 +50,7 @@ impl SoftPager {
         if self.fetches_in_flight >= FETCHES_IN_FLIGHT_MAX {
             return None;
         }
-        let Entry::Remote(checksum) = self.table.get(page) else {
+        let Entry::Remote(checksum) = self.mapping.get(page) else {
             unreachable!("{page:?} is queued for a fetch and not remote");
         };
         if let Some(reservation) = &self.reservation {
@@ -73,7 +74,7 @@ impl SoftPager {
             self.waits.drop_guesses();
             return None;
         }
-        let Entry::Remote(checksum) = self.table.get(page) else {
+        let Entry::Remote(checksum) = self.mapping.get(page) else {
             unreachable!("{page:?} is queued for a guess and not remote");
         };
         let frame = self.take_frame()?;
@@ -93,7 +94,7 @@ impl SoftPager {
             meta.checksum = checksum;
             meta.state = FrameState::Fetching;
         });
-        self.table.set(page, Entry::Fetching(frame));
+        self.mapping.set(page, Entry::Fetching(frame));
         self.waits.start(page);
         self.fetches_in_flight += 1;
         Transfer { kind, page, count: 1, frame }
@@ -125,7 +126,7 @@ impl SoftPager {
 
     /// The dirty frame to write back next.
     pub(super) fn next_to_clean(&mut self) -> Option<FrameNo> {
-        let SoftPager { pool, orphan_write_backs, .. } = self;
+        let Residency { pool, orphan_write_backs, .. } = self;
         pool.next_dirty(|page| orphan_write_backs.contains(&page))
     }
 
@@ -138,6 +139,7 @@ impl SoftPager {
             meta.flags = meta.flags & !REDIRTY | FAR_COPY;
             meta.page
         });
+        self.mapping.watch_writes(page);
         self.write_backs_in_flight += 1;
         Transfer { kind: TransferKind::WriteBack, page, count: 1, frame }
     }
@@ -147,7 +149,7 @@ impl SoftPager {
             // What was written anew since it died must not be trimmed, and what is still being written back
             // asks again when it lands.
             let is_dead = |&page: &PageNo| {
-                self.table.get(page) == Entry::Untouched && !self.orphan_write_backs.contains(&page)
+                self.mapping.get(page) == Entry::Untouched && !self.orphan_write_backs.contains(&page)
             };
             let skipped = run.pages().take_while(|page| !is_dead(page)).count() as u32;
             let dead =
@@ -171,7 +173,7 @@ impl SoftPager {
 
     /// Remembers in the page's frame, if it has one again, that far memory holds something to trim later.
     fn note_far_copy(&mut self, page: PageNo) {
-        if let Some(frame) = self.table.resident(page) {
+        if let Some(frame) = self.mapping.resident(page) {
             self.pool.update(frame, |meta| meta.flags |= FAR_COPY);
         }
     }
@@ -234,7 +236,7 @@ impl SoftPager {
         }
         let pending = self.waits.settle(page, outcome);
         if outcome.is_err() {
-            self.table.set(page, Entry::Remote(meta.checksum));
+            self.mapping.set(page, Entry::Remote(meta.checksum));
             self.pool.free(frame);
             return None;
         }
@@ -244,7 +246,7 @@ impl SoftPager {
             meta.flags |= FAR_COPY | if pending.needed { AWAITED } else { GUESSED };
         });
         self.pool.enter(frame);
-        self.table.set(page, Entry::Resident(frame));
+        self.mapping.set(page, Entry::Resident(frame));
         if let Some(reservation) = &mut self.reservation
             && pending.tickets().any(|ticket| ticket == reservation.ticket)
         {
@@ -264,6 +266,10 @@ impl SoftPager {
             "{:?} landed unasked",
             landed.transfer
         );
+        if !self.pool.meta(frame).has(ORPHAN) {
+            self.note_used(page, frame);
+        }
+        let meta = *self.pool.meta(frame);
         self.write_backs_in_flight -= 1;
         match landed.result {
             Ok(()) => self.counters.pages_written_back += 1,
@@ -278,7 +284,7 @@ impl SoftPager {
             if meta.holds == 0 {
                 self.pool.free(frame);
             }
-            if self.table.get(page) == Entry::Untouched {
+            if self.mapping.get(page) == Entry::Untouched {
                 self.queue_trim(page);
             } else {
                 self.note_far_copy(page);

@@ -96,12 +96,21 @@ pub(super) struct Waits {
 }
 
 impl Waits {
+    /// Makes room for so many more pages in flight, so that a trap allocates nothing.
+    pub(super) fn prepare(&mut self, in_flight_max: usize) {
+        self.pending.reserve(2 * in_flight_max);
+        self.failed.reserve(in_flight_max);
+    }
+
     /// Begins a wait for `outstanding` pages, each of which the caller then names with `need`.
     pub(super) fn begin(&mut self, outstanding: u32, fresh: u32, want: &PageSet) -> Ticket {
         self.tickets_given += 1;
         let ticket = Ticket(self.tickets_given);
         let want = if fresh > 0 { want.clone() } else { PageSet::new() };
         self.waits.insert(ticket, Wait { outstanding, fresh, want });
+        // Landing allocates nothing: it may happen in a trap.
+        self.woken.reserve(self.waits.len());
+        self.short_of_frames.reserve(self.waits.len());
         if outstanding == 0 {
             self.short_of_frames.push_back(ticket);
         }

@@ -1,15 +1,16 @@
-//! The soft pager: residency is looked up in a table of ours before a page is touched.
+//! Residency: which far pages are in frames, whoever maps them.
 //!
 //! ```text
-//!  acquire ─► table ─► all resident: pin ─► Ready
+//!  acquire ─► mapping ─► all resident: pin ─► Ready
 //!                └──► waits ─► poll_transfer ─► link ─► handle_landed ─► poll_woken
-//!  bytes, bytes_mut ─► table ─► frame              (access.rs)
+//!  bytes, bytes_mut ─► mapping ─► frame            (access.rs)
+//!                         └──► missing: resolve    (a trap, where there is an MMU)
 //!  balance ─► dirty queue ─► poll_transfer(WriteBack); SIEVE victims ─► free list   (cleaner.rs)
 //!  none | sequential | guided, unplanned faults ─► door: submit, wait, landed       (door.rs)
 //! ```
 //!
-//! No kernel, no page table, no fault; frames are a plain pool. It never takes a frame that is pinned, held
-//! or in a link's hands, and never waits but for an unplanned touch or in a synchronous policy.
+//! Frames are a plain pool. It never takes a frame that is pinned, held or in a link's hands, never waits but
+//! for an unplanned touch or in a synchronous policy, and never touches a far address itself.
 
 mod access;
 mod cleaner;
@@ -17,22 +18,22 @@ mod door;
 mod frames;
 mod moves;
 mod sieve;
-mod table;
 mod waits;
 
 use crate::link::{Landed, Link, Transfer};
+use crate::mapping::{Entry, Mapping};
 use crate::page::{FarAddr, Frame, FrameNo, Instant, PAGE_SIZE, PageNo, PageRange, PageSet};
 use crate::pager::{Acquired, PageState, Pager, PagerError, PagerStats, Prefetch, Ticket};
+use crate::residency::moves::{FETCHES_IN_FLIGHT_MAX, TRIMS_MAX, WRITE_BACKS_IN_FLIGHT_MAX};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use door::Readahead;
 use frames::{FrameState, FrameTable};
-use table::{Entry, PageTable};
 use waits::Waits;
 
 /// What an untouched page reads as.
-static ZEROS: Frame = Frame([0; PAGE_SIZE]);
+pub(crate) static ZEROS: Frame = Frame([0; PAGE_SIZE]);
 
 /// Latencies kept until the body drains them; more are dropped.
 const LATENCIES_MAX: usize = 4096;
@@ -46,17 +47,22 @@ struct Reservation {
     fresh: u32,
 }
 
-/// The pager that checks residency in software.
-pub struct SoftPager {
+/// A pager over frames and a mapping.
+pub struct Residency<M> {
     frames: &'static mut [Frame],
-    table: PageTable,
+    mapping: M,
     pool: FrameTable,
     waits: Waits,
     reservation: Option<Reservation>,
     policy: Prefetch,
     door: Option<Box<dyn Link>>,
-    /// Scratch for what the door hands out.
+    /// Scratch for what the door is given, and for what it hands out.
+    batch: Vec<Transfer>,
     landed: Vec<Landed>,
+    /// The guide: the pages that were missing of the set that is being acquired, and how many of them have
+    /// been asked for one by one.
+    plan: Vec<PageNo>,
+    planned: usize,
     readahead: Readahead,
     trims: VecDeque<PageRange>,
     /// Dirty frames that somebody asked to have cleaned.
@@ -75,31 +81,30 @@ pub struct SoftPager {
     now: Instant,
 }
 
-impl SoftPager {
-    /// A pager over an arena of frames, of which at most `budget_frames` are ever touched at a time.
-    ///
-    /// `door` is a handle to the link that the body drives, for unplanned faults and the policies that
-    /// wait; without one those end as `Link(Down)` or `NoFrame`.
-    /// Bounds: `far_pages` is one more than the highest page number; the page table grows as it is used.
+impl<M: Mapping> Residency<M> {
+    /// A pager over an arena of frames; see [`SoftPager::new`](crate::SoftPager::new).
     /// # Panics
     /// If the arena has 2^30 frames or more.
-    pub fn new(
+    pub fn over(
+        mapping: M,
         frames: &'static mut [Frame],
         budget_frames: u32,
-        far_pages: u32,
         policy: Prefetch,
         door: Option<Box<dyn Link>>,
-    ) -> SoftPager {
+    ) -> Residency<M> {
         assert!(frames.len() < 1 << 30, "a page table entry has 30 bits for a frame");
-        SoftPager {
+        let mut pager = Residency {
             pool: FrameTable::new(frames.len() as u32, budget_frames),
             frames,
-            table: PageTable::new(far_pages),
+            mapping,
             waits: Waits::default(),
             reservation: None,
             policy,
             door,
+            batch: Vec::new(),
             landed: Vec::new(),
+            plan: Vec::new(),
+            planned: 0,
             readahead: Readahead::default(),
             trims: VecDeque::new(),
             clean_first: VecDeque::new(),
@@ -111,6 +116,45 @@ impl SoftPager {
             latencies_ns: Vec::new(),
             counters: PagerStats::default(),
             now: Instant(0),
+        };
+        pager.prepare();
+        pager
+    }
+
+    /// The mapping, for who touches through it.
+    #[inline]
+    pub fn mapping(&mut self) -> &mut M {
+        &mut self.mapping
+    }
+
+    #[inline]
+    pub(crate) fn frame(&self, frame: FrameNo) -> &Frame {
+        &self.frames[frame.0 as usize]
+    }
+
+    #[inline]
+    pub(crate) fn frame_mut(&mut self, frame: FrameNo) -> &mut Frame {
+        &mut self.frames[frame.0 as usize]
+    }
+
+    /// Makes room for all that a trap may have to note: it allocates nothing.
+    fn prepare(&mut self) {
+        if M::IS_MMU {
+            self.mapping.prepare();
+            self.waits.prepare(FETCHES_IN_FLIGHT_MAX as usize);
+            self.pool.prepare();
+            self.trims.reserve(TRIMS_MAX.saturating_sub(self.trims.len()));
+            let moves = (FETCHES_IN_FLIGHT_MAX + WRITE_BACKS_IN_FLIGHT_MAX) as usize;
+            self.batch.reserve(moves);
+            self.landed.reserve(moves);
+        }
+    }
+
+    /// Notes what the MMU has seen done to a resident page.
+    #[inline]
+    fn note_used(&mut self, page: PageNo, frame: FrameNo) {
+        if M::IS_MMU && self.mapping.take_used(page).written {
+            self.pool.mark_dirty(frame);
         }
     }
 
@@ -125,7 +169,7 @@ impl SoftPager {
     #[inline]
     fn pin_all(&mut self, want: &PageSet) {
         for page in want.pages() {
-            if let Some(frame) = self.table.resident(page)
+            if let Some(frame) = self.mapping.resident(page)
                 && self.pool.pin(frame)
             {
                 self.readahead.hit();
@@ -136,7 +180,8 @@ impl SoftPager {
     #[inline]
     fn unpin_all(&mut self, pages: impl Iterator<Item = PageNo>) {
         for page in pages {
-            if let Some(frame) = self.table.resident(page) {
+            if let Some(frame) = self.mapping.resident(page) {
+                self.note_used(page, frame);
                 self.pool.unpin(frame);
             }
         }
@@ -173,9 +218,9 @@ impl SoftPager {
             }
         }
         let ticket = self.waits.begin(missing, fresh, want);
-        let mut kept = Vec::new();
+        let mut kept = Vec::with_capacity(if reserve { want.len() } else { 0 });
         for page in want.pages() {
-            match self.table.get(page) {
+            match self.mapping.get(page) {
                 Entry::Untouched => {}
                 Entry::Resident(frame) if reserve => {
                     self.pool.pin(frame);
@@ -212,7 +257,7 @@ impl SoftPager {
     }
 }
 
-impl Pager for SoftPager {
+impl<M: Mapping> Pager for Residency<M> {
     fn acquire(
         &mut self,
         want: &PageSet,
@@ -223,7 +268,7 @@ impl Pager for SoftPager {
         self.now = now;
         let (mut resident, mut missing) = (0, 0);
         for page in want.pages() {
-            match self.table.get(page) {
+            match self.mapping.get(page) {
                 Entry::Untouched => {}
                 Entry::Resident(_) => resident += 1,
                 Entry::Remote(_) | Entry::Fetching(_) => missing += 1,
@@ -262,20 +307,21 @@ impl Pager for SoftPager {
             return;
         }
         for page in guess.pages() {
-            if matches!(self.table.get(page), Entry::Remote(_)) && !self.waits.guess(page, now) {
+            if matches!(self.mapping.get(page), Entry::Remote(_)) && !self.waits.guess(page, now) {
                 return;
             }
         }
     }
 
     fn state(&self, page: PageNo) -> PageState {
-        match self.table.get(page) {
+        match self.mapping.get(page) {
             Entry::Untouched => PageState::Untouched,
             Entry::Remote(_) => PageState::Remote,
             Entry::Fetching(_) => PageState::Fetching,
             Entry::Resident(frame) => match self.pool.meta(frame).state {
                 FrameState::Dirty => PageState::Dirty,
                 FrameState::Cleaning => PageState::Cleaning,
+                _ if self.mapping.is_written(page) => PageState::Dirty,
                 _ => PageState::Clean,
             },
         }
@@ -283,23 +329,18 @@ impl Pager for SoftPager {
 
     #[inline]
     fn resident(&self, addr: FarAddr, len: usize) -> Option<&[u8]> {
-        let frame = self.table.resident(addr.page())?;
+        let frame = self.mapping.resident(addr.page())?;
         Some(&self.frames[frame.0 as usize].0[addr.offset()..addr.offset() + len])
     }
 
     #[inline]
     fn bytes(&mut self, addr: FarAddr, len: usize) -> Result<&[u8], PagerError> {
-        let bytes = match self.readable(addr.page())? {
-            Some(frame) => &self.frames[frame.0 as usize].0,
-            None => &ZEROS.0,
-        };
-        Ok(&bytes[addr.offset()..addr.offset() + len])
+        M::read(self, addr, len)
     }
 
     #[inline]
     fn bytes_mut(&mut self, addr: FarAddr, len: usize) -> Result<&mut [u8], PagerError> {
-        let frame = self.writable(addr.page())?;
-        Ok(&mut self.frames[frame.0 as usize].0[addr.offset()..addr.offset() + len])
+        M::write(self, addr, len)
     }
 
     fn page_overwrite(&mut self, page: PageNo) -> Result<&mut [u8], PagerError> {
@@ -313,7 +354,7 @@ impl Pager for SoftPager {
 
     #[inline]
     fn hold(&mut self, page: PageNo) -> Option<FrameNo> {
-        match self.table.get(page) {
+        match self.mapping.get(page) {
             Entry::Resident(frame) => {
                 self.pool.hold(frame);
                 Some(frame)
@@ -365,6 +406,7 @@ impl Pager for SoftPager {
 
     fn balance(&mut self, now: Instant) {
         self.now = now;
+        self.prepare();
         self.keep_reserve();
     }
 
@@ -389,7 +431,7 @@ impl Pager for SoftPager {
     }
 
     fn stats(&self) -> PagerStats {
-        let near_bytes = self.table.near_bytes() + self.pool.near_bytes() + self.waits.near_bytes();
+        let near_bytes = self.mapping.near_bytes() + self.pool.near_bytes() + self.waits.near_bytes();
         PagerStats {
             frames_total: u64::from(self.pool.budget()),
             frames_free: u64::from(self.pool.free_count()),

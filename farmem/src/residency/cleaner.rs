@@ -3,16 +3,16 @@
 //! Evicts clean, idle frames only, and no more than a batch a call; a write back is only ever asked for
 //! here and leaves through `poll_transfer`.
 
-use super::SoftPager;
+use super::Residency;
 use super::frames::FrameState;
 use super::moves::WRITE_BACKS_IN_FLIGHT_MAX;
-use super::table::Entry;
+use crate::mapping::{Entry, Mapping};
 use crate::page::{FrameNo, PageNo, PageRange};
 
 /// Frames evicted a call: with some tens of ns each, a few microseconds.
 const EVICTIONS_A_CALL_MAX: u32 = 64;
 
-impl SoftPager {
+impl<M: Mapping> Residency<M> {
     /// Frames to keep free: 1/64 of the budget, at least 16, but never more than a quarter.
     pub(super) fn reserve_goal(&self) -> u32 {
         let budget = self.pool.budget();
@@ -25,7 +25,7 @@ impl SoftPager {
         let reserve = self.reserve_goal();
         while evictions_left > 0
             && (self.pool.over_budget() > 0 || self.pool.free_count() < reserve)
-            && let Some(frame) = self.pool.victim(true)
+            && let Some(frame) = self.coldest(true)
         {
             self.evict_frame(frame);
             evictions_left -= 1;
@@ -71,15 +71,33 @@ impl SoftPager {
 
     /// Gives up the coldest clean, idle frame.
     pub(super) fn evict_one(&mut self) -> bool {
-        let Some(frame) = self.pool.victim(false) else { return false };
+        let Some(frame) = self.coldest(false) else { return false };
         self.evict_frame(frame);
         true
+    }
+
+    /// The frame that goes next, after a look at what the MMU knows: a page that was written is dirty, and one
+    /// that was touched without a pin gets another round.
+    fn coldest(&mut self, spare_awaited: bool) -> Option<FrameNo> {
+        loop {
+            let frame = self.pool.victim(spare_awaited)?;
+            if !M::IS_MMU {
+                return Some(frame);
+            }
+            // Each round forgets what it sees: at most two for each frame.
+            let used = self.mapping.take_used(self.pool.meta(frame).page);
+            if used.written {
+                self.pool.mark_dirty(frame);
+            } else if !used.accessed {
+                return Some(frame);
+            }
+        }
     }
 
     fn evict_frame(&mut self, frame: FrameNo) {
         let meta = self.pool.meta(frame);
         assert!(meta.is_evictable(), "only clean, idle frames are evicted");
-        self.table.set(meta.page, Entry::Remote(meta.checksum));
+        self.mapping.set(meta.page, Entry::Remote(meta.checksum));
         self.pool.free(frame);
         self.counters.pages_evicted += 1;
     }
@@ -88,8 +106,9 @@ impl SoftPager {
         let end = range.first.0 + range.count;
         let mut next = range.first;
         let mut evicted = 0;
-        while let Some(page) = self.table.first_touched(PageRange { first: next, count: end - next.0 }) {
-            if let Entry::Resident(frame) = self.table.get(page) {
+        while let Some(page) = self.mapping.first_touched(PageRange { first: next, count: end - next.0 }) {
+            if let Entry::Resident(frame) = self.mapping.get(page) {
+                self.note_used(page, frame);
                 let meta = self.pool.meta(frame);
                 if meta.is_evictable() {
                     self.evict_frame(frame);
@@ -118,17 +137,17 @@ impl SoftPager {
             return;
         }
         let usable_frames = self.usable_frames();
-        let SoftPager { pool, table, waits, reservation, .. } = self;
+        let Residency { pool, mapping, waits, reservation, .. } = self;
         waits.wake_fresh(|wait| {
             // The budget has shrunk below it meanwhile: it is to ask again, and hear so.
             let touched =
-                wait.want.pages().filter(|&page| table.get(page) != Entry::Untouched).count() as u32;
+                wait.want.pages().filter(|&page| mapping.get(page) != Entry::Untouched).count() as u32;
             if touched + wait.fresh > usable_frames {
                 return true;
             }
             // What the wait itself will pin is not to be evicted for it.
             let own =
-                |page: &PageNo| table.resident(*page).is_some_and(|frame| pool.meta(frame).is_evictable());
+                |page: &PageNo| mapping.resident(*page).is_some_and(|frame| pool.meta(frame).is_evictable());
             let own = wait.want.pages().filter(own).count() as u32;
             let others = reservation.as_ref().filter(|reservation| reservation.ticket != wait.ticket);
             let floor = wait.fresh + others.map_or(0, |reservation| reservation.fresh);

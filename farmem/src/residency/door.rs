@@ -7,15 +7,14 @@
 //! ```
 //!
 //! Whatever else lands meanwhile is handled as if the body had brought it. Measures no latency: no clock
-//! runs in here.
+//! runs in here. May run in a trap: nothing here allocates once it is warm.
 
-use super::SoftPager;
+use super::Residency;
 use super::moves::FETCHES_IN_FLIGHT_MAX;
-use super::table::Entry;
-use crate::link::{LinkError, Transfer, TransferKind};
+use crate::link::{LinkError, TransferKind};
+use crate::mapping::{Entry, Mapping, Resolved, Touch};
 use crate::page::{FrameNo, PageNo, PageRange, PageSet};
 use crate::pager::{Acquired, PagerError, Prefetch};
-use alloc::vec::Vec;
 
 /// The widest readahead, the needed page included: Linux' default for swap (`vm.page-cluster` = 3).
 const WINDOW_PAGES_MAX: u32 = 8;
@@ -55,29 +54,25 @@ impl Readahead {
     }
 }
 
-impl SoftPager {
+impl<M: Mapping> Residency<M> {
     /// Pins all of `want`, waiting for what is missing as the policy says.
     pub(super) fn acquire_waiting(&mut self, want: &PageSet, fresh: u32) -> Result<Acquired, PagerError> {
-        let is_missing =
-            |page: &PageNo| matches!(self.table.get(*page), Entry::Remote(_) | Entry::Fetching(_));
-        let missing: Vec<PageNo> = want.pages().filter(is_missing).collect();
+        let Residency { mapping, plan, .. } = self;
+        let is_missing = |page: &PageNo| matches!(mapping.get(*page), Entry::Remote(_) | Entry::Fetching(_));
+        plan.clear();
+        plan.extend(want.pages().filter(is_missing));
         self.pin_all(want);
-        for (done, &page) in missing.iter().enumerate() {
-            let guesses = if self.policy == Prefetch::Guided { &missing[done + 1..] } else { &[] };
-            match self.bring(page, guesses) {
-                Ok(Some(frame)) => {
-                    if self.pool.pin(frame) {
-                        self.readahead.hit();
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    let left = &missing[done..];
-                    self.unpin_all(want.pages().filter(|page| left.binary_search(page).is_err()));
-                    return Err(error);
-                }
-            }
+        let brought = self.bring_plan();
+        let asked = core::mem::take(&mut self.planned);
+        let mut plan = core::mem::take(&mut self.plan);
+        if let Err(error) = brought {
+            // The last page asked for is the one that failed; it and what follows have no pin yet.
+            let left = &plan[asked - 1..];
+            self.unpin_all(want.pages().filter(|page| left.binary_search(page).is_err()));
+            return Err(error);
         }
+        plan.clear();
+        self.plan = plan;
         while !self.make_fresh(fresh) {
             if let Err(error) = self.clean_now() {
                 self.unpin_all(want.pages());
@@ -87,19 +82,56 @@ impl SoftPager {
         Ok(Acquired::Ready)
     }
 
+    /// Brings and pins the missing pages of the plan one after the other.
+    fn bring_plan(&mut self) -> Result<(), PagerError> {
+        while let Some(&page) = self.plan.get(self.planned) {
+            self.planned += 1;
+            M::bring(self, page)?;
+            if let Some(frame) = self.mapping.resident(page)
+                && self.pool.pin(frame)
+            {
+                self.readahead.hit();
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the page under a touch that found no frame resident; the touch is then made again.
+    ///
+    /// The page that is *needed* goes on the wire before those that the guide (what is left of the plan that
+    /// is being acquired) *guesses* at, so that a wrong guess costs bandwidth, never latency. May run in a trap:
+    /// allocates nothing and touches no far address.
+    /// # Errors
+    /// `Link`, `ChecksumMismatch`, `NoFrame` of the fetch.
+    pub fn resolve(&mut self, page: PageNo, touch: Touch) -> Result<Resolved, PagerError> {
+        match self.mapping.get(page) {
+            Entry::Resident(_) => {} // Landed while its transfer was waited for.
+            Entry::Untouched if touch == Touch::Read => return Ok(Resolved::Zeros),
+            Entry::Untouched => self.zero_fill(page).map(|_| ())?,
+            Entry::Remote(_) | Entry::Fetching(_) => {
+                let is_planned = self.planned > 0 && self.plan.get(self.planned - 1) == Some(&page);
+                self.counters.unplanned_faults += u64::from(!is_planned);
+                if self.bring(page)?.is_none() {
+                    return Ok(Resolved::Zeros);
+                }
+            }
+        }
+        Ok(Resolved::Mapped)
+    }
+
     /// A touch that no plan had named.
     #[cold]
     pub(super) fn fault(&mut self, page: PageNo) -> Result<FrameNo, PagerError> {
         self.counters.unplanned_faults += 1;
-        let frame = self.bring(page, &[])?;
+        let frame = self.bring(page)?;
         Ok(frame.expect("a page that was far does not become untouched by waiting for it"))
     }
 
     /// Waits until `page` is here; `None` if it is untouched.
-    fn bring(&mut self, page: PageNo, guesses: &[PageNo]) -> Result<Option<FrameNo>, PagerError> {
+    fn bring(&mut self, page: PageNo) -> Result<Option<FrameNo>, PagerError> {
         let mut is_tried = false;
         loop {
-            match self.table.get(page) {
+            match self.mapping.get(page) {
                 Entry::Untouched => return Ok(None),
                 Entry::Resident(frame) => {
                     self.waits.take_failure(page);
@@ -108,7 +140,7 @@ impl SoftPager {
                 Entry::Remote(_) if is_tried => {
                     return Err(self.waits.take_failure(page).unwrap_or(PagerError::Link(LinkError::Io)));
                 }
-                Entry::Remote(_) => self.submit_fetch(page, guesses)?,
+                Entry::Remote(_) => self.submit_fetch(page)?,
                 Entry::Fetching(_) => {
                     if self.waits.promote(page) {
                         self.readahead.hit();
@@ -116,7 +148,7 @@ impl SoftPager {
                 }
             }
             is_tried = true;
-            if matches!(self.table.get(page), Entry::Fetching(_)) && !self.wait_at_door() {
+            if matches!(self.mapping.get(page), Entry::Fetching(_)) && !self.wait_at_door() {
                 return Err(PagerError::Link(LinkError::Down));
             }
             // Still on its way: wait on, whatever else has landed.
@@ -124,41 +156,55 @@ impl SoftPager {
     }
 
     /// Sends for `page`, and for what the policy guesses behind it in the same batch.
-    fn submit_fetch(&mut self, page: PageNo, guesses: &[PageNo]) -> Result<(), PagerError> {
+    fn submit_fetch(&mut self, page: PageNo) -> Result<(), PagerError> {
         if self.door.is_none() {
             return Err(PagerError::Link(LinkError::Down));
         }
         self.free_one_now()?;
-        let Entry::Remote(checksum) = self.table.get(page) else {
+        let Entry::Remote(checksum) = self.mapping.get(page) else {
             return Ok(()); // Landed, or left for the link, while a frame was made free.
         };
-        let mut batch: Vec<Transfer> = Vec::with_capacity(1 + guesses.len());
         let frame = self.pool.take().expect("a frame was made free above");
         self.waits.start_at_once(page, true, self.now);
-        batch.push(self.start_fetch(page, checksum, frame, TransferKind::FetchNeeded));
-        if self.policy == Prefetch::Sequential {
-            let window = self.readahead.next_window(page);
-            let first = PageNo(page.0.saturating_add(1));
-            let count = (window - 1).min(self.table.far_pages().saturating_sub(first.0));
-            self.add_guesses(&mut batch, PageRange { first, count }.pages());
-        } else {
-            self.add_guesses(&mut batch, guesses.iter().copied());
+        let needed = self.start_fetch(page, checksum, frame, TransferKind::FetchNeeded);
+        self.batch.push(needed);
+        match self.policy {
+            Prefetch::Sequential => {
+                let window = self.readahead.next_window(page);
+                let first = PageNo(page.0.saturating_add(1));
+                let count = (window - 1).min(self.mapping.far_pages().saturating_sub(first.0));
+                self.add_guesses(PageRange { first, count }.pages());
+            }
+            Prefetch::Guided => {
+                let plan = core::mem::take(&mut self.plan);
+                self.add_guesses(plan[self.planned..].iter().copied());
+                self.plan = plan;
+            }
+            Prefetch::None | Prefetch::Ahead => {}
         }
-        let door = self.door.as_mut().expect("looked at above");
-        door.submit(&batch, self.frames, self.now);
+        self.submit_batch();
         Ok(())
     }
 
-    fn add_guesses(&mut self, batch: &mut Vec<Transfer>, guesses: impl Iterator<Item = PageNo>) {
+    fn add_guesses(&mut self, guesses: impl Iterator<Item = PageNo>) {
         for page in guesses {
-            let Entry::Remote(checksum) = self.table.get(page) else { continue };
+            let Entry::Remote(checksum) = self.mapping.get(page) else { continue };
             if self.fetches_in_flight >= FETCHES_IN_FLIGHT_MAX {
                 return;
             }
             let Some(frame) = self.take_frame() else { return };
             self.waits.start_at_once(page, false, self.now);
-            batch.push(self.start_fetch(page, checksum, frame, TransferKind::FetchGuess));
+            let guess = self.start_fetch(page, checksum, frame, TransferKind::FetchGuess);
+            self.batch.push(guess);
         }
+    }
+
+    /// Hands the batch to the link.
+    fn submit_batch(&mut self) {
+        if let Some(door) = &mut self.door {
+            door.submit(&self.batch, self.frames, self.now);
+        }
+        self.batch.clear();
     }
 
     /// A frame for a command that runs and cannot wait its turn.
@@ -202,16 +248,15 @@ impl SoftPager {
     }
 
     fn submit_write_backs(&mut self) -> bool {
-        let mut batch = Vec::with_capacity(CLEAN_NOW_MAX);
-        while batch.len() < CLEAN_NOW_MAX
+        while self.batch.len() < CLEAN_NOW_MAX
             && let Some(frame) = self.next_to_clean()
         {
-            batch.push(self.start_write_back(frame));
+            let write_back = self.start_write_back(frame);
+            self.batch.push(write_back);
         }
-        if let Some(door) = &mut self.door {
-            door.submit(&batch, self.frames, self.now);
-        }
-        !batch.is_empty()
+        let is_any = !self.batch.is_empty();
+        self.submit_batch();
+        is_any
     }
 
     /// Waits until something lands, and handles it. False if nothing was in flight.

@@ -3,17 +3,18 @@
 //! A held frame is never changed: a write to its page moves the page to a new frame, and the old one lives
 //! on as an orphan. A page that a link reads may be changed, and is dirty again when it lands.
 
-use super::SoftPager;
+use super::Residency;
 use super::frames::{FAR_COPY, FrameMeta, FrameState, ORPHAN, REFERENCED};
-use super::table::{Checksum, Entry};
+
+use crate::mapping::{Checksum, Entry, Mapping};
 use crate::page::{FrameNo, PageNo, PageRange};
 use crate::pager::PagerError;
 
-impl SoftPager {
+impl<M: Mapping> Residency<M> {
     /// The frame to read `page` from; `None` if it is untouched.
     #[inline]
-    pub(super) fn readable(&mut self, page: PageNo) -> Result<Option<FrameNo>, PagerError> {
-        match self.table.get(page) {
+    pub(crate) fn readable(&mut self, page: PageNo) -> Result<Option<FrameNo>, PagerError> {
+        match self.mapping.get(page) {
             Entry::Resident(frame) => Ok(Some(frame)),
             Entry::Untouched => Ok(None),
             Entry::Remote(_) | Entry::Fetching(_) => self.fault(page).map(Some),
@@ -22,15 +23,10 @@ impl SoftPager {
 
     /// The frame to change `page` in.
     #[inline]
-    pub(super) fn writable(&mut self, page: PageNo) -> Result<FrameNo, PagerError> {
-        let frame = match self.table.get(page) {
+    pub(crate) fn writable(&mut self, page: PageNo) -> Result<FrameNo, PagerError> {
+        let frame = match self.mapping.get(page) {
             Entry::Resident(frame) => frame,
-            Entry::Untouched => {
-                let frame = self.take_frame_now()?;
-                self.frames[frame.0 as usize].0.fill(0);
-                self.settle_in(page, frame, 0, 0);
-                return Ok(frame);
-            }
+            Entry::Untouched => return self.zero_fill(page),
             Entry::Remote(_) | Entry::Fetching(_) => self.fault(page)?,
         };
         if self.pool.meta(frame).holds > 0 {
@@ -40,9 +36,32 @@ impl SoftPager {
         Ok(frame)
     }
 
+    /// Gives an untouched page a frame of zeros.
+    pub(super) fn zero_fill(&mut self, page: PageNo) -> Result<FrameNo, PagerError> {
+        let frame = self.take_frame_now()?;
+        self.frames[frame.0 as usize].0.fill(0);
+        self.settle_in(page, frame, 0, 0);
+        Ok(frame)
+    }
+
+    /// Moves the page out of a held frame, so that it may be changed where it is mapped. To be called before
+    /// a write that no table is asked about.
+    /// # Errors
+    /// `NoFrame`.
+    #[inline]
+    pub fn unshare(&mut self, page: PageNo) -> Result<(), PagerError> {
+        if self.pool.held() > 0
+            && let Some(frame) = self.mapping.resident(page)
+            && self.pool.meta(frame).holds > 0
+        {
+            self.copy_on_write(page, frame)?;
+        }
+        Ok(())
+    }
+
     /// The frame to write all of `page` into; what it held is gone.
     pub(super) fn overwritable(&mut self, page: PageNo) -> Result<FrameNo, PagerError> {
-        let old = self.table.get(page);
+        let old = self.mapping.get(page);
         if let Entry::Resident(frame) = old
             && self.pool.meta(frame).holds == 0
         {
@@ -51,7 +70,7 @@ impl SoftPager {
         }
         let frame = self.take_frame_now()?;
         // Taking a frame may land transfers, so look again.
-        match self.table.get(page) {
+        match self.mapping.get(page) {
             Entry::Untouched => self.settle_in(page, frame, 0, 0),
             Entry::Resident(old) => self.replace(page, old, frame),
             Entry::Remote(_) | Entry::Fetching(_) => {
@@ -92,7 +111,7 @@ impl SoftPager {
         });
         self.pool.enter(frame);
         self.pool.set_dirty(frame);
-        self.table.set(page, Entry::Resident(frame));
+        self.mapping.set(page, Entry::Resident(frame));
     }
 
     /// Takes the page's frame away from it: free, or an orphan while a reply or a link still uses it.
@@ -116,10 +135,10 @@ impl SoftPager {
 
     /// Ends a page's life in far memory or on its way from there; whoever waited for it needs no fetch.
     fn leave_far(&mut self, page: PageNo) {
-        if let Entry::Fetching(frame) = self.table.get(page) {
+        if let Entry::Fetching(frame) = self.mapping.get(page) {
             self.give_up(frame);
         }
-        self.table.set(page, Entry::Untouched);
+        self.mapping.set(page, Entry::Untouched);
         self.waits.settle(page, Ok(()));
         self.waits.take_failure(page);
         self.counters.pages_dropped += 1;
@@ -128,21 +147,21 @@ impl SoftPager {
     pub(super) fn drop_range(&mut self, range: PageRange) {
         let end = range.first.0 + range.count;
         let mut next = range.first;
-        while let Some(page) = self.table.first_touched(PageRange { first: next, count: end - next.0 }) {
+        while let Some(page) = self.mapping.first_touched(PageRange { first: next, count: end - next.0 }) {
             self.drop_page(page);
             next = PageNo(page.0 + 1);
         }
     }
 
     fn drop_page(&mut self, page: PageNo) {
-        let Entry::Resident(frame) = self.table.get(page) else {
+        let Entry::Resident(frame) = self.mapping.get(page) else {
             self.leave_far(page);
             self.queue_trim(page);
             return;
         };
         let meta = *self.pool.meta(frame);
         self.give_up(frame);
-        self.table.set(page, Entry::Untouched);
+        self.mapping.set(page, Entry::Untouched);
         self.counters.pages_dropped += 1;
         // While it is still being written back, its landing asks for the trim.
         if meta.has(FAR_COPY) && meta.state != FrameState::Cleaning {

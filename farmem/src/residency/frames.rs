@@ -12,7 +12,7 @@
 //! page table: who takes a victim tells the page table itself.
 
 use super::sieve::Sieve;
-use super::table::Checksum;
+use crate::mapping::Checksum;
 use crate::page::{FrameNo, PageNo};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -357,6 +357,14 @@ impl FrameTable {
         let missing = (self.budget_frames as usize).saturating_sub(self.metas.len());
         self.metas.reserve_exact(missing);
         self.sieve.reserve(self.budget_frames as usize);
+    }
+
+    /// Makes room for every frame in every list, so that a trap allocates nothing.
+    pub(super) fn prepare(&mut self) {
+        let frames = self.budget_frames.max(self.live()) as usize;
+        self.free.reserve(frames.saturating_sub(self.free.len()));
+        self.retired.reserve(frames.saturating_sub(self.retired.len()));
+        self.dirty_queue.reserve(frames.saturating_sub(self.dirty_queue.len()));
     }
 
     /// The next retired frame that has not been given out since it retired.
