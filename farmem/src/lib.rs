@@ -14,6 +14,7 @@ mod page;
 mod pager;
 mod residency;
 mod soft;
+mod wire;
 
 pub use heap::{Extent, Heap, HeapError, HeapStats};
 pub use link::{Landed, Link, LinkError, Transfer, TransferKind};
@@ -22,3 +23,4 @@ pub use page::{FarAddr, Frame, FrameNo, Instant, PAGE_SIZE, PageNo, PageRange, P
 pub use pager::{Acquired, PageState, Pager, PagerError, PagerStats, Prefetch, Ticket};
 pub use residency::Residency;
 pub use soft::{SoftPager, SoftTable};
+pub use wire::{Wire, WireModel};

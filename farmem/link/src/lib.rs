@@ -25,10 +25,11 @@ mod uri;
 
 pub use arena::{Arena, Discarder};
 pub use dax::DaxLink;
+pub use farmem::Wire;
 pub use file::FileLink;
 pub use mem::MemLink;
 pub use set::{LinkSet, LinkState, OpenError, SharedLink};
-pub use uri::{FarUri, UriError, Wire};
+pub use uri::{FarUri, UriError};
 
 use farmem::{Instant, PAGE_SIZE};
 use rustix::fs::{FlockOperation, flock};

@@ -1,17 +1,9 @@
 //! Far memory that is memory of this process, in a mapping named `remora-far`, behind a modelled wire
 //! if one is asked for.
 //!
-//! ```text
-//!            needed ─────────────┐
-//!   submit ─┤                    ├─► reads wire: one page at a time ──latency──► landed (copied here)
-//!            guesses ─► queued ──┘   (a guess starts only while no needed page does)
-//!            write backs (copied here) ─► writes wire ──────────────latency──► landed
-//! ```
-//!
-//! Each direction carries one page after the other: a page leaves when it is submitted or the wire is
-//! free, takes 4096 bytes / bandwidth, and lands a latency later. A needed page waits for no guess but
-//! the one that is on the wire already. Without a model a page is copied as it is submitted, and has
-//! landed by the next poll.
+//! The wire is [`farmem::WireModel`]: a page that is fetched is copied when it lands, a page that is written
+//! back when it leaves. Without a model a page is copied as it is submitted, and has landed by the next
+//! poll.
 //!
 //! Refuses to read a clock, except in `wait_landed`, which really waits (on
 //! [`monotonic_now`](crate::monotonic_now)).
@@ -19,10 +11,8 @@
 use crate::ended::Ended;
 use crate::map::SharedMap;
 use crate::monotonic_now;
-use crate::uri::Wire;
-use farmem::{Frame, Instant, Landed, Link, LinkError, PAGE_SIZE, Transfer, TransferKind};
+use farmem::{Frame, Instant, Landed, Link, LinkError, PAGE_SIZE, Transfer, TransferKind, Wire, WireModel};
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
-use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
@@ -37,46 +27,9 @@ pub struct MemLink {
     far: SharedMap,
     pages: u32,
     /// `None` without a model.
-    wire: Option<Wire>,
-    page_ns: u64,
-    reads: Direction,
-    writes: Direction,
-    /// Guesses that have not started on the reads wire, with the time of their submission.
-    guesses: VecDeque<(Instant, Transfer)>,
+    wire: Option<WireModel>,
     /// Over, and only to be told: whatever is not modelled, and what was refused.
     ended: Ended,
-}
-
-/// One direction of the wire.
-#[derive(Default)]
-struct Direction {
-    /// When the page that is last in line has left.
-    free: Instant,
-    /// On the wire, by the time of their landing, which is the order in which they started.
-    flying: VecDeque<(Instant, Transfer)>,
-}
-
-impl Direction {
-    /// Puts a page on the wire, behind those that are there.
-    #[inline]
-    fn start(&mut self, transfer: Transfer, asked: Instant, page_ns: u64, latency_ns: u64) {
-        self.free = Instant(self.free.max(asked).0 + page_ns);
-        self.flying.push_back((Instant(self.free.0 + latency_ns), transfer));
-    }
-
-    /// The next page that has landed by `now`.
-    #[inline]
-    fn pop_landed(&mut self, now: Instant) -> Option<Transfer> {
-        let &(due, transfer) = self.flying.front()?;
-        (due <= now).then(|| {
-            self.flying.pop_front();
-            transfer
-        })
-    }
-
-    fn due(&self) -> Option<Instant> {
-        self.flying.front().map(|&(due, _)| due)
-    }
 }
 
 impl MemLink {
@@ -91,23 +44,9 @@ impl MemLink {
         Ok(MemLink {
             far: SharedMap::new(file, pages)?,
             pages,
-            wire: (wire != Wire::default()).then_some(wire),
-            page_ns: wire.page_ns(),
-            reads: Direction::default(),
-            writes: Direction::default(),
-            guesses: VecDeque::new(),
+            wire: (wire != Wire::default()).then(|| WireModel::new(wire, 0)),
             ended: Ended::default(),
         })
-    }
-
-    /// Lets queued guesses start for which the wire has become free by `now`.
-    #[inline]
-    fn start_guesses(&mut self, now: Instant, latency_ns: u64) {
-        while self.reads.free <= now
-            && let Some((asked, guess)) = self.guesses.pop_front()
-        {
-            self.reads.start(guess, asked, self.page_ns, latency_ns);
-        }
     }
 
     /// No wire: the page moves here and now.
@@ -119,19 +58,6 @@ impl MemLink {
             _ => self.far.read(page, frame),
         }
         self.ended.push(transfer, Ok(()), now);
-    }
-
-    /// Sends the page on its way over the modelled wire.
-    #[inline]
-    fn send(&mut self, transfer: Transfer, frames: &[Frame], now: Instant, latency_ns: u64) {
-        match transfer.kind {
-            TransferKind::FetchNeeded => self.reads.start(transfer, now, self.page_ns, latency_ns),
-            TransferKind::FetchGuess => self.guesses.push_back((now, transfer)),
-            _ => {
-                self.far.write(transfer.page.0 as usize, &frames[transfer.frame.0 as usize]);
-                self.writes.start(transfer, now, self.page_ns, latency_ns);
-            }
-        }
     }
 
     /// Gives the memory of a run of pages back to the system.
@@ -151,8 +77,9 @@ impl MemLink {
 
 impl Link for MemLink {
     fn submit(&mut self, batch: &[Transfer], frames: &mut [Frame], now: Instant) {
-        let latency_ns = self.wire.map_or(0, |wire| wire.latency_ns);
-        self.start_guesses(now, latency_ns);
+        if let Some(wire) = &mut self.wire {
+            wire.begin(now);
+        }
         // Neighbouring trims are one hole; a hole is punched before anything else touches far memory.
         let mut hole = (0, 0);
         for (index, &transfer) in batch.iter().enumerate() {
@@ -177,28 +104,32 @@ impl Link for MemLink {
             }
             if transfer.page.0 >= self.pages {
                 self.ended.push(transfer, Err(LinkError::OutOfRange), now);
-            } else if self.wire.is_some() {
-                self.send(transfer, frames, now, latency_ns);
+            } else if let Some(wire) = &mut self.wire {
+                if transfer.kind == TransferKind::WriteBack {
+                    self.far.write(transfer.page.0 as usize, &frames[transfer.frame.0 as usize]);
+                }
+                wire.send(transfer, now);
             } else {
                 self.copy_now(transfer, frames, now);
             }
         }
         self.punch(hole.0, hole.1);
-        self.start_guesses(now, latency_ns);
+        if let Some(wire) = &mut self.wire {
+            wire.begin(now);
+        }
     }
 
     fn poll_landed(&mut self, frames: &mut [Frame], now: Instant, landed: &mut Vec<Landed>) {
         self.ended.drain_into(landed);
-        let Some(wire) = self.wire else { return };
-        self.start_guesses(now, wire.latency_ns);
-        while let Some(transfer) = self.reads.pop_landed(now) {
-            if let Some((_, next)) = self.reads.flying.front() {
-                self.far.expect(next.page.0 as usize);
+        let Some(wire) = &mut self.wire else { return };
+        wire.begin(now);
+        while let Some(transfer) = wire.pop_landed(now) {
+            if transfer.kind != TransferKind::WriteBack {
+                if let Some(next) = wire.next_fetch() {
+                    self.far.expect(next.page.0 as usize);
+                }
+                self.far.read(transfer.page.0 as usize, &mut frames[transfer.frame.0 as usize]);
             }
-            self.far.read(transfer.page.0 as usize, &mut frames[transfer.frame.0 as usize]);
-            landed.push(Landed { transfer, result: Ok(()) });
-        }
-        while let Some(transfer) = self.writes.pop_landed(now) {
             landed.push(Landed { transfer, result: Ok(()) });
         }
     }
@@ -218,13 +149,13 @@ impl Link for MemLink {
         }
     }
 
-    /// Every queued guess follows a page that is on the wire, so the fronts of both directions suffice.
     fn next_due(&self) -> Option<Instant> {
-        [self.ended.due(), self.reads.due(), self.writes.due()].into_iter().flatten().min()
+        let wire = self.wire.as_ref().and_then(WireModel::next_due);
+        [self.ended.due(), wire].into_iter().flatten().min()
     }
 
     fn in_flight(&self) -> usize {
-        self.reads.flying.len() + self.writes.flying.len() + self.guesses.len() + self.ended.len()
+        self.wire.as_ref().map_or(0, WireModel::in_flight) + self.ended.len()
     }
 
     fn capacity_pages(&self) -> u32 {

@@ -7,7 +7,7 @@
 //! Refuses to guess: an unknown scheme, parameter or unit is one clear line. Paths are taken literally up
 //! to the last `?`, without percent-decoding.
 
-use farmem::PAGE_SIZE;
+use farmem::{PAGE_SIZE, Wire};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -39,25 +39,6 @@ pub enum FarUri {
         /// Size if given. Units: bytes.
         size_bytes: Option<u64>,
     },
-}
-
-/// The model of a wire. Zero means none: no latency, endless bandwidth.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Wire {
-    /// From the end of sending to arrival. Units: nanoseconds.
-    pub latency_ns: u64,
-    /// Of each direction. Units: bits a second.
-    pub bandwidth_bits: u64,
-}
-
-impl Wire {
-    /// How long one page occupies the wire, rounded up. Units: nanoseconds.
-    pub fn page_ns(self) -> u64 {
-        match self.bandwidth_bits {
-            0 => 0,
-            bits => (PAGE_SIZE as u64 * 8 * 1_000_000_000).div_ceil(bits),
-        }
-    }
 }
 
 /// The client is wrong: this is not a far-memory URI. One line, naming the URI.
