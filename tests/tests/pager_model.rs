@@ -1,13 +1,14 @@
-//! The soft pager against a plain map from page to byte, over a link that delays, reorders and fails.
+//! Each pager against a plain map from page to byte, over a link that delays, reorders and fails.
 //!
 //! Everything is drawn from proptest's input, so a failing case replays as it was.
 
 use farmem::{
-    Acquired, Frame, FrameNo, PAGE_SIZE, PageNo, PageRange, PageSet, Pager, PagerError, Prefetch, SoftPager,
-    Ticket,
+    Acquired, Frame, FrameNo, Link, PAGE_SIZE, PageNo, PageRange, PageSet, Pager, PagerError, Prefetch,
+    SoftPager, Ticket,
 };
 use proptest::prelude::*;
 use std::collections::HashMap;
+use tests::fake_mmu;
 use tests::pager_contract::{Rig, set};
 use tests::scripted_link::ScriptedLink;
 
@@ -275,12 +276,23 @@ impl Model {
     }
 }
 
-fn play(policy: Prefetch, seed: u64, ops: Vec<Op>) {
-    let soft = |frames: u32, policy, link: ScriptedLink| -> Box<dyn Pager> {
+/// Which pager is played.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Soft,
+    FakeMmu,
+}
+
+fn play(kind: Kind, policy: Prefetch, seed: u64, ops: Vec<Op>) {
+    let factory = move |frames: u32, policy, link: ScriptedLink| -> Box<dyn Pager> {
         let arena: Vec<Frame> = (0..24).map(|_| Frame([0xAA; PAGE_SIZE])).collect();
-        Box::new(SoftPager::new(arena.leak(), frames, FAR_PAGES, policy, Some(Box::new(link))))
+        let door: Option<Box<dyn Link>> = Some(Box::new(link));
+        match kind {
+            Kind::Soft => Box::new(SoftPager::new(arena.leak(), frames, FAR_PAGES, policy, door)),
+            Kind::FakeMmu => Box::new(fake_mmu::pager(arena.leak(), frames, FAR_PAGES, policy, door)),
+        }
     };
-    let rig = Rig::new(&soft, 12, policy);
+    let rig = Rig::new(&factory, 12, policy);
     rig.link.script().seed = seed | 1;
     let mut model = Model { rig, bytes: HashMap::new(), held: Vec::new(), parked: Vec::new() };
     for op in ops {
@@ -291,19 +303,24 @@ fn play(policy: Prefetch, seed: u64, ops: Vec<Op>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(384))]
 
     #[test]
-    fn pages_are_what_was_written_when_nobody_waits_for_another(seed: u64, ops in prop::collection::vec(op(), 1..250)) {
-        play(Prefetch::Ahead, seed, ops);
+    fn pages_are_what_was_written_when_nobody_waits_for_another(
+        kind in prop::sample::select(vec![Kind::Soft, Kind::FakeMmu]),
+        seed: u64,
+        ops in prop::collection::vec(op(), 1..250),
+    ) {
+        play(kind, Prefetch::Ahead, seed, ops);
     }
 
     #[test]
     fn pages_are_what_was_written_when_everybody_waits(
+        kind in prop::sample::select(vec![Kind::Soft, Kind::FakeMmu]),
         seed: u64,
         policy in prop::sample::select(vec![Prefetch::None, Prefetch::Sequential, Prefetch::Guided]),
         ops in prop::collection::vec(op(), 1..250),
     ) {
-        play(policy, seed, ops);
+        play(kind, policy, seed, ops);
     }
 }
