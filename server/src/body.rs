@@ -44,12 +44,14 @@ const TICK_MS: u64 = 100;
 /// Ticks between two measurements of the process.
 const MEASURE_TICKS: u32 = 10;
 
+/// Near memory that was freed since its peak, above which free pages are given back. Units: bytes. Half of
+/// what the process takes by itself.
+const TRIM_MIN: u64 = 2 << 20;
+
 /// What the tasks of a body share.
 pub struct Body {
     pub engine: RefCell<Engine>,
     pub connections: RefCell<HashMap<ClientId, Rc<Connection>>>,
-    /// Connections whose other end sends no more.
-    pub draining: RefCell<Vec<Rc<Connection>>>,
     /// The one buffer that input is read into.
     pub input: RefCell<Box<[u8; INPUT_MAX]>>,
     pub clock: Clock,
@@ -82,7 +84,6 @@ impl Body {
         Body {
             engine: RefCell::new(engine),
             connections: RefCell::default(),
-            draining: RefCell::default(),
             input: RefCell::new(Box::new([0; INPUT_MAX])),
             clock,
             ticked: Notify::new(),
@@ -273,7 +274,7 @@ async fn serve(
 
 /// The engine's work by the clock, and what the body measures of itself.
 async fn tick(ticker: Watched, body: Rc<Body>, link: SharedLink) {
-    let mut ticks = 0;
+    let (mut ticks, mut near_peak_bytes) = (0, 0);
     while process::ticked(&ticker).await.is_ok() {
         body.clock.set_wall_time();
         let now = body.clock.read();
@@ -288,11 +289,15 @@ async fn tick(ticker: Watched, body: Rc<Body>, link: SharedLink) {
             };
             engine.set_link_reports(link.set().describe().into_iter().map(describe).collect());
             process::follow_log_level(&engine.config().loglevel);
+            near_peak_bytes = near_peak_bytes.max(engine.near_bytes());
+            if engine.near_bytes() + TRIM_MIN <= near_peak_bytes {
+                near_peak_bytes = engine.near_bytes();
+                farmem_link::malloc::give_free_pages_back();
+            }
         }
         ticks += 1;
         engine.handle_tick(now);
         drop(engine);
-        body.tick_draining();
         body.ticked.notify_waiters();
         body.wake_driver();
     }

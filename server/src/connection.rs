@@ -4,7 +4,7 @@
 //!   readable ─► recv ─► engine.handle_input ─► flush ─► wait        (its own task)
 //!   pages have landed ─► engine.poll_ready ─► flush                 (the driver; the task sleeps on)
 //!   socket is full ─► Blocked ─► writable ─► flush ─► Free          (its own task)
-//!   end of file ─► draining ─► nothing is owed ─► close             (the driver)
+//!   end of file ─► engine.handle_input_end ─► nothing is owed ─► close
 //! ```
 //!
 //! Refuses to keep a buffer: input is read into one that all connections share, output leaves straight
@@ -32,10 +32,6 @@ const SLICES_MAX: usize = 128;
 /// 50 us of copying.
 const FLUSH_MAX: usize = 256 * 1024;
 
-/// Ticks without output after which a connection whose other end sends no more is owed nothing: half a
-/// second, a hundred times what a page takes from a slow link.
-const DRAIN_TICKS_MAX: u32 = 5;
-
 /// Whether a connection's socket takes output.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sending {
@@ -55,8 +51,8 @@ pub struct Connection {
     sending: Cell<Sending>,
     /// Input has arrived that the engine does not want yet.
     input_waits: Cell<bool>,
-    /// The other end sends no more; what it is owed still leaves. Counts ticks without output.
-    draining: Cell<Option<u32>>,
+    /// The other end sends no more; what it is owed still leaves.
+    input_ended: Cell<bool>,
     closed: Cell<bool>,
 }
 
@@ -90,7 +86,7 @@ impl Connection {
             task: OnceCell::new(),
             sending: Cell::new(Sending::Free),
             input_waits: Cell::new(false),
-            draining: Cell::new(None),
+            input_ended: Cell::new(false),
             closed: Cell::new(false),
         }
     }
@@ -175,39 +171,9 @@ impl Body {
             }
             asked = true;
         }
-        if total > 0 && connection.draining.get().is_some() {
-            connection.draining.set(Some(0));
-        }
         if engine.should_close(id) {
             drop(engine);
             self.close(connection);
-        }
-    }
-
-    /// The other end sends no more: the connection stays until nothing is owed.
-    fn drain(&self, connection: &Rc<Connection>) {
-        connection.draining.set(Some(0));
-        self.draining.borrow_mut().push(Rc::clone(connection));
-        self.wake_driver();
-    }
-
-    /// Closes connections that drain and are owed nothing. That is sure when `all_is_quiet`: no command
-    /// waits for a page then. While there is no such moment, it is taken for true after a while.
-    pub fn close_drained(&self, all_is_quiet: bool) {
-        self.draining.borrow_mut().retain(|connection| {
-            let waited = connection.draining.get().is_some_and(|ticks| ticks >= DRAIN_TICKS_MAX);
-            if (all_is_quiet || waited) && connection.sending.get() == Sending::Free {
-                self.close(connection);
-                connection.wake_task();
-            }
-            !connection.closed.get()
-        });
-    }
-
-    /// One tick of those that drain.
-    pub fn tick_draining(&self) {
-        for connection in self.draining.borrow().iter() {
-            connection.draining.set(connection.draining.get().map(|ticks| ticks + 1));
         }
     }
 
@@ -321,14 +287,14 @@ impl Future for Serve {
                 }
                 continue;
             }
-            if connection.draining.get().is_some() {
+            if connection.input_ended.get() {
                 return Poll::Pending;
             }
             let received = std::task::ready!(body.poll_receive(connection, context));
             match received {
                 Received::End => {
-                    body.drain(connection);
-                    return Poll::Pending;
+                    connection.input_ended.set(true);
+                    body.engine.borrow_mut().handle_input_end(connection.id);
                 }
                 Received::Lost => {
                     body.close(connection);

@@ -85,18 +85,16 @@ impl Driver {
         for _ in 0..ROUNDS_MAX {
             moved = self.exchange(&mut body.engine.borrow_mut(), now);
             moved |= serve_ready(body, now);
+            // Frames are given up a few at a time: while there are some there may be more.
+            moved |= self.discard(&mut body.engine.borrow_mut());
             if !moved {
                 break;
             }
             now = body.clock.read();
         }
-        let mut engine = body.engine.borrow_mut();
-        self.discard(&mut engine);
-        if engine.poll_shutdown() {
+        if body.engine.borrow_mut().poll_shutdown() {
             body.stop("SHUTDOWN was asked for");
         }
-        drop(engine);
-        body.close_drained(!moved && self.link.in_flight() == 0);
         body.clock.end_turn();
         if moved {
             return Next::Soon;
@@ -133,9 +131,9 @@ impl Driver {
         submitted || landed
     }
 
-    /// Gives frames back to the system, neighbours together.
-    fn discard(&mut self, engine: &mut Engine) {
-        let Some(mut first) = engine.poll_discard() else { return };
+    /// Gives frames back to the system, neighbours together. Whether there were any.
+    fn discard(&mut self, engine: &mut Engine) -> bool {
+        let Some(mut first) = engine.poll_discard() else { return false };
         let mut count = 1;
         for _ in 1..DISCARDS_MAX {
             let Some(frame) = engine.poll_discard() else { break };
@@ -149,6 +147,7 @@ impl Driver {
             }
         }
         self.discarder.discard(first, count);
+        true
     }
 }
 

@@ -17,6 +17,7 @@ use options::Wanted;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    farmem_link::malloc::give_arrays_their_own_mappings();
     let words: Vec<String> =
         std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let result = match options::parse(&words, &mut std::io::stdin()) {

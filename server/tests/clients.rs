@@ -3,7 +3,7 @@
 mod support;
 
 use rustix::process::{Resource, Rlimit, prlimit};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 use support::{Client, Server, encode, value};
@@ -104,6 +104,53 @@ fn a_client_that_sends_no_more_gets_all_that_it_is_owed() {
         assert!(client.reply() == value(key, 100_000), "{}", name(key));
     }
     assert!(client.is_closed());
+}
+
+#[test]
+fn a_client_that_sends_no_more_is_closed_with_its_last_reply() {
+    let server = Server::start(&["--local-memory", "4mb", "--far-memory", "mem:64mb?latency=300ms"]);
+    let ended = |input: &[u8]| {
+        let mut client = server.connect();
+        client.stream.write_all(input).expect("the server listens");
+        client.stream.shutdown(Shutdown::Write).expect("it is connected");
+        let (start, mut replies) = (Instant::now(), Vec::new());
+        client.reader.read_to_end(&mut replies).expect("the server answers");
+        (replies, start.elapsed())
+    };
+    let (replies, elapsed) = ended(b"SET a b\r\nGET a\r\n");
+    assert_eq!(replies, b"+OK\r\n$1\r\nb\r\n");
+    assert!(elapsed < Duration::from_millis(200), "{elapsed:?}");
+    fill(&server, 100, 50_000);
+    // Each of these waits for far memory, for longer than the server would guess.
+    let (replies, elapsed) = ended(&gets(0..3));
+    assert!(elapsed > Duration::from_millis(250), "it was cold: {elapsed:?}");
+    let wanted: Vec<u8> =
+        (0..3).flat_map(|key| [b"$50000\r\n", &value(key, 50_000)[..], b"\r\n"].concat()).collect();
+    assert!(replies == wanted, "{} bytes", replies.len());
+}
+
+#[test]
+fn memory_that_is_not_needed_any_more_goes_back_to_the_system() {
+    let server = Server::start(&["--local-memory", "64mb", "--far-memory", "mem:256mb"]);
+    fill(&server, 3_000, 20_000);
+    let full = server.anonymous_bytes();
+    assert!(full > 60 << 20, "{full} bytes");
+    let mut client = server.connect();
+    assert_eq!(client.command(&[b"CONFIG", b"SET", b"local-memory", b"16mb"]), b"+OK");
+    let start = Instant::now();
+    while server.anonymous_bytes() > 24 << 20 {
+        assert!(start.elapsed() < Duration::from_secs(2), "{} bytes", server.anonymous_bytes());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let before = server.anonymous_bytes();
+    let many: Vec<Client> = (0..5000).map(|_| server.connect()).collect();
+    std::thread::sleep(Duration::from_millis(300));
+    drop(many);
+    let start = Instant::now();
+    while server.anonymous_bytes() > before + (2 << 20) {
+        assert!(start.elapsed() < Duration::from_secs(5), "{} then {}", before, server.anonymous_bytes());
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod support;
 
 use rustix::process::Signal;
 use std::process::Stdio;
+use std::time::Duration;
 use support::{Server, free_port, program};
 
 /// What the program says on standard error, and its exit code.
@@ -104,4 +105,21 @@ fn the_log_goes_to_its_file() {
     let log = std::fs::read_to_string(&path).expect("it was written");
     assert!(log.contains(&format!("port {}", server.port)) && log.contains("mem:32mb"), "{log}");
     assert!(log.contains("Received SIGTERM"), "{log}");
+}
+
+#[test]
+fn a_far_memory_that_is_about_to_be_let_go_is_waited_for() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("far");
+    let file = std::fs::File::create(&path).expect("the folder is ours");
+    file.set_len(64 << 20).expect("the disk has room for a hole");
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).expect("nobody else has it");
+    let holder = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        drop(file);
+    });
+    let uri = format!("dax:{}", path.display());
+    let server = Server::start(&["--local-memory", "4mb", "--far-memory", &uri]);
+    holder.join().expect("it only sleeps");
+    assert_eq!(server.connect().command(&[b"PING"]), b"+PONG");
 }

@@ -18,6 +18,8 @@ mod ended;
 #[allow(unsafe_code)]
 mod file;
 #[allow(unsafe_code)]
+pub mod malloc;
+#[allow(unsafe_code)]
 mod map;
 mod mem;
 mod set;
@@ -33,8 +35,10 @@ pub use uri::{FarUri, UriError};
 
 use farmem::{Instant, PAGE_SIZE};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 /// Now, on this process' `CLOCK_MONOTONIC`.
 #[inline]
@@ -55,15 +59,22 @@ fn whole_pages(size_bytes: u64) -> io::Result<u32> {
     }
 }
 
+/// How often, and after which pauses, a lock is tried: a server that was stopped a moment ago is still
+/// giving its memory back, and holds the lock meanwhile. 20 of 50 ms are a second.
+const LOCK_TRIES_MAX: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
 /// Makes sure that no other link, of this process or another, uses the same file.
 ///
 /// # Errors
-/// `WouldBlock` if one does.
+/// `WouldBlock` if one does, and still does a second later.
 fn lock_alone(file: impl AsFd) -> io::Result<()> {
-    flock(file, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
-        rustix::io::Errno::WOULDBLOCK => {
-            io::Error::new(io::ErrorKind::WouldBlock, "another server uses it already")
+    for _ in 0..LOCK_TRIES_MAX {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            Err(other) => return Err(other.into()),
         }
-        other => other.into(),
-    })
+    }
+    Err(io::Error::new(io::ErrorKind::WouldBlock, "another server uses it already"))
 }

@@ -61,6 +61,10 @@ pub struct HeldCommand {
     pub len: usize,
 }
 
+/// What a body keeps for a connection: its task, its registration with the system, its places in tables.
+/// Measured on Linux with 10,000 of them. Units: bytes.
+const BODY_BYTES: usize = 768;
+
 /// One connection.
 pub struct Client {
     pub id: ClientId,
@@ -91,6 +95,8 @@ pub struct Client {
     pub parked: Option<Ticket>,
     /// How often that command has been planned and found pages missing.
     pub plan_rounds: u32,
+    /// The other end sends no more.
+    pub input_ended: bool,
     /// Close the connection once what is owed has left.
     pub closing: bool,
     /// Close it at once.
@@ -102,8 +108,21 @@ pub struct Client {
 impl Client {
     /// Near memory that this connection takes. Units: bytes.
     pub fn near_bytes(&self) -> usize {
-        let output = self.output.as_ref().map_or(0, |output| output.near_bytes());
-        size_of::<Client>() + self.input.capacity() + output + self.peer.address.capacity() * 2
+        let output = self.output.as_ref().map_or(0, |output| size_of::<Output>() + output.near_bytes());
+        let walk = self.walk.as_ref().map_or(0, |walk| size_of::<Walk>() + walk.near_bytes());
+        let spool = if self.spool.is_some() { size_of::<Spool>() } else { 0 };
+        let held = self.held_command.as_ref().map_or(0, |held| held.spans.capacity() * size_of::<Span>());
+        let words = self.peer.address.capacity() + self.peer.local_address.capacity() + self.name.capacity();
+        size_of::<Client>()
+            + BODY_BYTES
+            + self.input.capacity()
+            + self.decoder.near_bytes()
+            + self.spooled.capacity() * size_of::<Spooled>()
+            + output
+            + walk
+            + spool
+            + held
+            + words
     }
 }
 
@@ -149,6 +168,7 @@ impl Clients {
             output: None,
             parked: None,
             plan_rounds: 0,
+            input_ended: false,
             closing: false,
             killed: false,
             stalled_ticks: 0,

@@ -17,12 +17,13 @@ use crate::keyspace::KeySpace;
 use crate::reply::Output;
 use crate::resp::decode::Span;
 use crate::server::Server;
+use crate::spool::SPOOL_MIN;
 use crate::stream::Pumped;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
-use farmem::{Frame, FrameNo, Instant, Landed, PAGE_SIZE, PageSet, Pager, Ticket, Transfer};
+use farmem::{Frame, FrameNo, Instant, Landed, PAGE_SIZE, PageRange, PageSet, Pager, Ticket, Transfer};
 use hashbrown::HashMap;
 
 /// What time it is, as the body says.
@@ -79,6 +80,29 @@ pub(crate) struct Scratch {
     pub spans: Vec<Span>,
     #[allow(clippy::vec_box, reason = "they move between here and the clients that they are boxed for")]
     pub outputs: Vec<Box<Output>>,
+    /// Empty input buffers: the next value that arrives in pieces needs no fresh memory.
+    pub inputs: Vec<Vec<u8>>,
+}
+
+/// Input buffers kept for reuse, and how large each may be: two of the largest values that are not spooled.
+/// 8 of 512 KiB are 4 MiB at most.
+const INPUTS_KEPT_MAX: usize = 8;
+const INPUT_KEPT_BYTES_MAX: usize = 2 * SPOOL_MIN;
+
+impl Scratch {
+    /// Keeps an input buffer for reuse, if it is worth that.
+    pub fn keep_input(&mut self, mut input: Vec<u8>) {
+        if self.inputs.len() < INPUTS_KEPT_MAX && input.capacity() <= INPUT_KEPT_BYTES_MAX {
+            input.clear();
+            self.inputs.push(input);
+        }
+    }
+
+    /// Near memory that this takes. Units: bytes.
+    fn near_bytes(&self) -> usize {
+        let outputs: usize = self.outputs.iter().map(|output| output.near_bytes()).sum();
+        outputs + self.inputs.iter().map(Vec::capacity).sum::<usize>()
+    }
 }
 
 /// Reply buffers kept for reuse.
@@ -140,6 +164,21 @@ impl Engine {
         self.put_back(client);
     }
 
+    /// The other end sends no more: what it has sent is still executed and answered, then
+    /// [`Engine::should_close`] says so.
+    pub fn handle_input_end(&mut self, id: ClientId) {
+        let Some(mut client) = self.clients.take(id) else { return };
+        client.input_ended = true;
+        self.close_if_done(&mut client);
+        self.put_back(client);
+    }
+
+    /// A client that sends no more and has nothing left that could run closes with its last reply: half a
+    /// command, if there is one, will never be whole.
+    fn close_if_done(&self, client: &mut Client) {
+        client.closing |= client.input_ended && self.may_run(client);
+    }
+
     /// Whether the body should read more from this connection.
     pub fn wants_input(&self, id: ClientId) -> bool {
         self.clients.get(id).is_some_and(|client| self.may_read(client))
@@ -179,7 +218,8 @@ impl Engine {
 
     /// A client that could not run for what it was owed, and can now, gets its turn.
     fn ready_if_freed(&mut self, client: &Client, could_run: bool) {
-        if !could_run && self.may_run(client) && (!client.input.is_empty() || client.spool.is_some()) {
+        let has_more = !client.input.is_empty() || client.spool.is_some() || client.input_ended;
+        if !could_run && self.may_run(client) && has_more {
             self.ready.push_back(client.id);
         }
     }
@@ -208,6 +248,7 @@ impl Engine {
         client.parked = client.parked.filter(|ticket| self.waiting.contains_key(ticket));
         self.pump(&mut client, now);
         self.run_input(&mut client, now);
+        self.close_if_done(&mut client);
         if client.parked.is_none() {
             // Woken, and yet nothing was acquired: its command was refused, or its output stands in the way.
             self.end_reserving(&client, now);
@@ -287,9 +328,15 @@ impl Engine {
         self.keys.far.pager.poll_discard()
     }
 
-    /// Background work of the pager; once a turn of the body's loop.
+    /// Background work of the pager, and a page that the heap would like to fill; once a turn of the body's
+    /// loop.
     #[inline]
     pub fn balance(&mut self, now: Now) {
+        if let Some(page) = self.keys.far.heap.poll_advice() {
+            self.scratch.lookahead.clear();
+            self.scratch.lookahead.push(PageRange { first: page, count: 1 });
+            self.keys.far.pager.prefetch(&self.scratch.lookahead, now.monotonic);
+        }
         self.keys.far.pager.balance(now.monotonic);
     }
 
@@ -313,6 +360,11 @@ impl Engine {
         self.server.sleep_ns.take()
     }
 
+    /// Near memory but for frames, as of the last tick. Units: bytes.
+    pub fn near_bytes(&self) -> u64 {
+        self.server.near_bytes
+    }
+
     /// The configuration as it stands (`CONFIG SET` changes it).
     pub fn config(&self) -> &Config {
         &self.server.config
@@ -331,15 +383,12 @@ impl Engine {
 
     /// Gives the pager what near memory leaves of the cap.
     pub(crate) fn rebudget(&mut self) {
-        self.server.client_buffer_bytes = self.clients.iter().map(|client| client.near_bytes() as u64).sum();
+        let clients: usize = self.clients.iter().map(Client::near_bytes).sum();
+        self.server.client_buffer_bytes = (self.scratch.near_bytes() + clients) as u64;
         let near =
             self.keys.near_bytes() as u64 + self.keys.far.near_bytes() + self.server.client_buffer_bytes;
-        let frames = (self.server.config.local_memory.saturating_sub(near) / PAGE_SIZE as u64) as u32;
-        let frames = frames.max(FRAMES_MIN);
         self.server.near_bytes = near;
-        if frames != self.keys.far.budget_frames() {
-            self.keys.far.set_budget(frames);
-        }
+        self.server.share_out(&mut self.keys.far);
     }
 
     /// Puts replies that do not move into far memory, so that slow readers hold no frames and no buffers.

@@ -225,7 +225,8 @@ impl Far {
 
     /// Near memory of allocator, page table and borrows. Units: bytes.
     pub fn near_bytes(&self) -> u64 {
-        self.heap.near_bytes() as u64 + self.pager.stats().near_bytes
+        let borrows = self.borrows.capacity() * (size_of::<(u64, Borrow)>() + 1);
+        self.heap.near_bytes() as u64 + self.pager.stats().near_bytes + borrows as u64
     }
 
     /// Whether every page of the run is in a frame.

@@ -88,7 +88,11 @@ impl Engine {
         }
         if client.input.is_empty() && client.spool.is_none() {
             let used = self.run(client, rest, now);
-            client.input.extend_from_slice(&rest[used..]);
+            let rest = &rest[used..];
+            if rest.len() > client.input.capacity().max(INPUT_KEPT_MAX) {
+                client.input = self.scratch.inputs.pop().unwrap_or_default();
+            }
+            client.input.extend_from_slice(rest);
             if client.spool.is_none() {
                 return;
             }
@@ -120,7 +124,8 @@ impl Engine {
             } else if input.capacity() <= INPUT_KEPT_MAX {
                 input.clear();
             } else {
-                input = Vec::new();
+                let spare = core::mem::take(&mut input);
+                self.scratch.keep_input(spare);
             }
             client.input = input;
             if client.spool.is_none() {
@@ -585,5 +590,5 @@ impl Engine {
     }
 }
 
-/// An input buffer above this is given back when it is empty. Units: bytes.
+/// An input buffer above this does not stay with its client when it is empty. Units: bytes.
 const INPUT_KEPT_MAX: usize = 256;

@@ -5,12 +5,14 @@
 use crate::client::{ClientId, Peer};
 use crate::command::CommandId;
 use crate::config::Config;
-use crate::engine::{Engine, LinkReport, Now};
+use crate::engine::{Engine, FRAMES_MIN, LinkReport, Now};
+use crate::far::Far;
 use crate::keyspace::{KeySpace, KeyStats};
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use farmem::PAGE_SIZE;
 
 /// Counters for INFO; `CONFIG RESETSTAT` sets them to zero.
 #[derive(Clone, Default, Debug)]
@@ -276,6 +278,15 @@ impl Server {
     /// `maxmemory` caps. Units: bytes.
     pub fn used_memory(&self, keys: &KeySpace) -> u64 {
         keys.used_bytes(self.client_buffer_bytes)
+    }
+
+    /// Gives the pager what near memory leaves of the cap, as it was at the last tick.
+    pub fn share_out(&self, far: &mut Far) {
+        let frames = (self.config.local_memory.saturating_sub(self.near_bytes) / PAGE_SIZE as u64) as u32;
+        let frames = frames.max(FRAMES_MIN);
+        if frames != far.budget_frames() {
+            far.set_budget(frames);
+        }
     }
 
     /// Whether a client that has not said who it is may do as it likes.

@@ -55,7 +55,7 @@ impl Stream {
 
     /// Near memory that the stream takes. Units: bytes.
     pub fn near_bytes(&self) -> usize {
-        self.slices.capacity() * size_of::<FarSlice>()
+        size_of::<Stream>() + self.slices.capacity() * size_of::<FarSlice>()
     }
 
     /// The pages of the next window, from `skip` bytes into the stream, at most `pages_max`.

@@ -133,3 +133,54 @@ fn pages_of_commands_behind_a_parked_one_come_in_the_same_batch() {
     assert!(store.raw(client, &pipeline) == want);
     assert_eq!(store.farmem(client, "parks_total") - parks, 1, "one wait serves the whole pipeline");
 }
+
+/// Sends `input` and nothing more; takes all that comes back until the engine wants the connection closed.
+fn last_words(store: &mut Store, input: &[u8]) -> Vec<u8> {
+    let client = store.connect();
+    store.engine.handle_input(client, input, store.now);
+    store.engine.handle_input_end(client);
+    let mut out = store.drain(client);
+    for _ in 0..10_000 {
+        if store.engine.should_close(client) {
+            store.engine.handle_disconnected(client);
+            return out;
+        }
+        store.turn();
+        out.extend(store.drain(client));
+    }
+    panic!("{} bytes were answered, and the connection stays", out.len());
+}
+
+#[test]
+fn a_client_that_sends_no_more_is_answered_and_then_closed() {
+    for mode in MODES {
+        let mut store = Store::new(2 << 20, mode);
+        let writer = store.connect();
+        let mut wanted = Vec::new();
+        for key in 0..60u32 {
+            let value = pattern(key, 50_000);
+            store.command(writer, &[b"SET", format!("k{key}").as_bytes(), &value]);
+            wanted.extend(bulk(&value));
+        }
+        assert_eq!(last_words(&mut store, b""), b"");
+        assert_eq!(last_words(&mut store, b"PING\r\n"), b"+PONG\r\n");
+        assert_eq!(last_words(&mut store, b"PING\r\nGET k"), b"+PONG\r\n", "half a command is dropped");
+        store.evict_all(writer);
+        let pipeline: Vec<u8> =
+            (0..60).flat_map(|key| request(&[b"GET", format!("k{key}").as_bytes()])).collect();
+        assert!(last_words(&mut store, &pipeline) == wanted, "{mode:?}");
+        let half_spooled = &request(&[b"SET", b"big", &pattern(1, 1 << 20)])[..500_000];
+        assert_eq!(last_words(&mut store, half_spooled), b"");
+        assert_eq!(store.ask(writer, "EXISTS big"), ":0\r\n");
+    }
+}
+
+#[test]
+fn less_local_memory_is_less_at_once() {
+    let mut store = Store::new(8 << 20, Prefetch::Ahead);
+    let client = store.connect();
+    let before = store.farmem(client, "frames_total");
+    assert_eq!(store.ask(client, "CONFIG SET local-memory 4mb"), "+OK\r\n");
+    let after = store.farmem(client, "frames_total");
+    assert!(after <= before - 1024, "{before} frames, then {after}");
+}

@@ -35,8 +35,8 @@ pub fn config_get(context: &mut Context, args: &Args) -> Outcome {
     Ok(())
 }
 
-/// `CONFIG SET parameter value [parameter value ...]`: all of them, or none. What follows from a value
-/// (frames, room in memory) follows at the next tick. Source: `configSetCommand`.
+/// `CONFIG SET parameter value [parameter value ...]`: all of them, or none. Less local memory is
+/// less at once; keys that must go for `maxmemory` go with the next write. Source: `configSetCommand`.
 pub fn config_set(context: &mut Context, args: &Args) -> Outcome {
     if !args.len().is_multiple_of(2) {
         return Err(CommandError::SYNTAX.into());
@@ -58,6 +58,7 @@ pub fn config_set(context: &mut Context, args: &Args) -> Outcome {
         config.set(name, &[value]).map_err(|error| refused(name, error))?;
     }
     context.server.config = config;
+    context.server.share_out(&mut context.keys.far);
     context.reply.ok();
     Ok(())
 }

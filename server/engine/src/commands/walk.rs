@@ -111,6 +111,14 @@ impl Gathered {
 }
 
 impl Walk {
+    /// Near memory that this takes. Units: bytes.
+    pub fn near_bytes(&self) -> usize {
+        match self {
+            Walk::Keys { gathered, .. } => gathered.spilled.near_bytes() + gathered.tail.near_bytes(),
+            Walk::Copy(_) => size_of::<CopyWalk>(),
+        }
+    }
+
     /// Gives up a walk whose client is gone or whose command has failed.
     pub fn end(self, far: &mut Far) {
         match self {
