@@ -63,6 +63,11 @@ soak: setup ## Random commands against redis-server and Remora in every prefetch
 	cargo build --release -p server
 	$(python) tests/conformance/run.py --binary $(server) --random $$((4 * $(SECONDS_EACH))) --seed $(SEED)
 
+.PHONY: cap
+cap: setup ## The cap holds: resident memory seen from outside under loads, 10,000 clients, slow readers, 512 MB values (2 minutes)
+	cargo build --release -p server
+	$(python) tests/soak/cap.py --binary $(server)
+
 .PHONY: demo
 demo: setup ## Two minutes: GET and LRANGE with all and with an eighth local, Remora beside Redis on swap; makes a page
 	cargo build --release -p server -p redis-bench
