@@ -10,6 +10,13 @@ bench := $(target)/release/remora-bench
 # redis-py lives in target/venv after `make setup`.
 python = $(firstword $(wildcard target/venv/bin/python3) python3)
 PORT ?= 6379
+# The unikernel's machine; empty is the default of unikernel-target/run.sh.
+MACHINE ?=
+LOCAL ?=
+FAR ?=
+PREFETCH ?=
+ACCEL ?=
+NET ?=
 # Give RESULTS=... to go on with a sweep of another day.
 RESULTS ?= redis-bench/results/$(shell date +%F)-$(shell git rev-parse --short HEAD)
 SECONDS_EACH ?= 60
@@ -43,6 +50,14 @@ test: setup ## Runs all tests: unit, property, simulation, golden counts, no_std
 conformance: setup ## Fetches Redis' own Tcl suite (apt source, 7.0.15) and prints its ok counts for Redis and for Remora
 	cargo build --release -p server
 	$(python) tests/conformance/tcl.py --binary $(server)
+
+.PHONY: unikernel
+unikernel: ## Builds the unikernel's image: unikernel-target/target/release/remora-unikernel
+	cargo build --release --manifest-path unikernel-target/Cargo.toml --target-dir unikernel-target/target
+
+.PHONY: run-unikernel
+run-unikernel: setup unikernel ## Boots it in QEMU: MACHINE=q35|pc|microvm PORT= LOCAL=64mb FAR=mem:512mb PREFETCH=ahead ACCEL=tcg NET=user|tap
+	@MACHINE=$(MACHINE) PORT=$(PORT) LOCAL=$(LOCAL) FAR='$(FAR)' PREFETCH=$(PREFETCH) ACCEL=$(ACCEL) NET=$(NET) unikernel-target/run.sh
 
 .PHONY: fmt
 fmt: ## Formats the code

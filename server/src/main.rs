@@ -11,7 +11,6 @@ mod listen;
 mod options;
 mod process;
 mod watch;
-mod words;
 
 use options::Wanted;
 use std::process::ExitCode;

@@ -7,8 +7,8 @@
 //!
 //! Refuses to know a directive: the engine's `Config` does. The first thing wrong is one line and the end.
 
-use crate::words;
-use engine::{Config, ConfigError};
+use engine::Config;
+use engine::directive::{self, DirectiveError};
 use std::io::Read;
 use std::{fmt, io};
 
@@ -24,6 +24,12 @@ pub enum Wanted {
 /// The user is wrong: one line that says where and why.
 #[derive(PartialEq, Eq, Debug)]
 pub struct OptionsError(String);
+
+impl From<DirectiveError> for OptionsError {
+    fn from(error: DirectiveError) -> OptionsError {
+        OptionsError(error.to_string())
+    }
+}
 
 impl fmt::Display for OptionsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,8 +85,8 @@ pub fn parse(words: &[String], stdin: &mut dyn Read) -> Result<Wanted, OptionsEr
     if let Some(path) = file {
         take_file(&mut config, path, 0)?;
     }
-    let (directives, from_stdin) = directives(words)?;
-    for directive in &directives {
+    let (words, from_stdin) = without_dash(words);
+    for directive in &directive::group(words)? {
         take(&mut config, directive, None, 0)?;
     }
     if from_stdin {
@@ -91,36 +97,13 @@ pub fn parse(words: &[String], stdin: &mut dyn Read) -> Result<Wanted, OptionsEr
     Ok(Wanted::Server(Box::new(config)))
 }
 
-/// Groups the command line into directives, each with its name first; whether `-` was among the words.
-///
-/// The word after a directive's name is a value whatever it looks like. Source: Redis' `main`.
-fn directives(words: &[String]) -> Result<(Vec<Vec<String>>, bool), OptionsError> {
-    let mut grouped: Vec<Vec<String>> = Vec::new();
-    let (mut from_stdin, mut name_may_come) = (false, true);
-    for (index, word) in words.iter().enumerate() {
-        let at_an_end = index == 0 || index + 1 == words.len();
-        if word == "-" && at_an_end {
-            from_stdin = true;
-        } else if name_may_come && let Some(directive) = word.strip_prefix("--") {
-            // `--save` alone, or before another directive, means an empty value.
-            let is_bare_save = directive.eq_ignore_ascii_case("save")
-                && words.get(index + 1).is_none_or(|next| next.starts_with("--"));
-            let mut parts = words::split(directive).ok_or_else(|| unbalanced(directive))?;
-            if is_bare_save {
-                parts.push(String::new());
-            }
-            name_may_come = parts.len() > 1;
-            grouped.push(parts);
-        } else if let Some(directive) = grouped.last_mut() {
-            directive.push(word.clone());
-            name_may_come = true;
-        } else {
-            return Err(OptionsError(format!(
-                "unexpected '{word}': a directive begins with '--'; see --help"
-            )));
-        }
+/// The words without a `-` at either end, and whether there was one. Source: Redis' `main`.
+fn without_dash(words: &[String]) -> (&[String], bool) {
+    match words {
+        [first, rest @ ..] if first == "-" => (rest, true),
+        [rest @ .., last] if last == "-" => (rest, true),
+        _ => (words, false),
     }
-    Ok((grouped, from_stdin))
 }
 
 fn take_file(config: &mut Config, path: &str, depth: usize) -> Result<(), OptionsError> {
@@ -135,7 +118,7 @@ fn take_lines(config: &mut Config, text: &str, origin: &str, depth: usize) -> Re
             continue;
         }
         let place = (origin, index + 1);
-        let directive = words::split(line).ok_or_else(|| at(Some(place), unbalanced(line)))?;
+        let directive = directive::split(line).map_err(|error| at(Some(place), error.into()))?;
         take(config, &directive, Some(place), depth)?;
     }
     Ok(())
@@ -148,30 +131,19 @@ fn take(
     place: Option<(&str, usize)>,
     depth: usize,
 ) -> Result<(), OptionsError> {
-    let Some((name, values)) = directive.split_first() else { return Ok(()) };
-    let bad = |why: &str| at(place, OptionsError(format!("bad directive '{}': {why}", directive.join(" "))));
-    if name.eq_ignore_ascii_case("include") {
+    if let [name, values @ ..] = directive
+        && name.eq_ignore_ascii_case("include")
+    {
+        let bad = |why| Err(at(place, DirectiveError::bad(directive, why).into()));
         return match values {
             [pattern] if depth < INCLUDE_DEPTH_MAX => {
                 include(config, pattern, depth + 1).map_err(|why| at(place, why))
             }
-            [_] => Err(bad("files include each other")),
-            _ => Err(bad("wrong number of arguments")),
+            [_] => bad("files include each other"),
+            _ => bad("wrong number of arguments"),
         };
     }
-    if values.is_empty() {
-        // An unknown name is the better explanation of the two.
-        return match Config::default().set(name, &["0"]) {
-            Err(ConfigError::Unknown) => Err(bad("unknown directive")),
-            _ => Err(bad("wrong number of arguments")),
-        };
-    }
-    let values: Vec<&str> = values.iter().map(String::as_str).collect();
-    config.set(name, &values).map_err(|error| match error {
-        ConfigError::Unknown => bad("unknown directive"),
-        ConfigError::Bad(why) => bad(&why),
-        ConfigError::StartOnly => bad("it cannot be changed any more"),
-    })
+    config.take(directive).map_err(|error| at(place, error.into()))
 }
 
 /// Takes every file that a pattern names; one without wildcards must be there.
@@ -195,10 +167,6 @@ fn at(place: Option<(&str, usize)>, error: OptionsError) -> OptionsError {
     }
 }
 
-fn unbalanced(line: &str) -> OptionsError {
-    OptionsError(format!("bad directive '{line}': unbalanced quotes"))
-}
-
 fn unreadable(path: &str, error: &io::Error) -> OptionsError {
     OptionsError(format!("cannot read '{path}': {error}"))
 }
@@ -209,7 +177,7 @@ mod tests {
     use std::io::Write;
 
     fn parse_line(line: &str, stdin: &str) -> Result<Config, String> {
-        let words = words::split(line).expect("the test's own quotes are closed");
+        let words = directive::split(line).expect("the test's own quotes are closed");
         match parse(&words, &mut stdin.as_bytes()) {
             Ok(Wanted::Server(config)) => Ok(*config),
             Ok(Wanted::Text(_)) => panic!("a server is wanted"),

@@ -1,8 +1,10 @@
 //! The directives: their names, values and limits, as in redis.conf.
 //!
-//! Refuses to read files and command lines: a body does, and hands each directive to [`Config::set`].
+//! Refuses to read files and command lines: a body does, and hands each directive to [`Config::take`].
 
+pub mod directive;
 mod inert;
+mod words;
 
 use crate::glob;
 use crate::number;

@@ -28,6 +28,7 @@ mod stream;
 mod value;
 
 pub use client::{ClientId, Peer};
+pub use config::directive;
 pub use config::{Config, ConfigError};
 pub use engine::{Engine, LinkReport, Now};
 pub use server::ProcessFacts;

@@ -6,6 +6,9 @@
 //!
 //! Refuses to know what the words mean. A closing quote must end its word.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 /// The words of a line; `None` if a quote is not closed or does not end its word.
 ///
 /// Source: Redis' `sdssplitargs`.
@@ -96,6 +99,8 @@ fn hex(digit: u8) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::split;
+    use alloc::string::String;
+    use alloc::vec::Vec;
 
     fn words(line: &str) -> Vec<String> {
         split(line).expect("the quotes are closed")

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Boots the unikernel in QEMU and ends as it ends: 0 after SHUTDOWN, 1 if it would not start, 3 after a bug.
+#
+#   MACHINE=q35|pc|microvm   NET=user|tap   PORT=6379   LOCAL=64mb   FAR=mem:512mb   PREFETCH=ahead
+#   ACCEL=tcg|kvm   MEMORY=MiB of the machine   IMAGE=the ELF   QEMU_EXTRA=more arguments of QEMU
+#   ./run.sh [--directive value ...]
+#
+# NET=user: PORT of 127.0.0.1 leads to the machine (few clients). NET=tap, as root: the machine is at 10.77.0.2
+# in a network namespace of its own, which goes with it; `ip netns exec $NETNS redis-cli -h 10.77.0.2` talks to it.
+set -eu -o pipefail
+
+machine=${MACHINE:-q35} net=${NET:-user} port=${PORT:-6379} accel=${ACCEL:-tcg}
+netns=${NETNS:-remora-$$}
+image=${IMAGE:-$(dirname "$0")/target/release/remora-unikernel}
+say() { printf 'run: %s\n' "$*" >&2; exit 1; }
+
+command -v qemu-system-x86_64 >/dev/null || say "no qemu-system-x86_64 (make setup installs it)"
+[ -e "$image" ] || say "no image at $image (make unikernel builds it)"
+
+args=(-accel "$accel" -m "${MEMORY:-1024}" -nodefaults -no-reboot -display none -serial stdio
+    -device isa-debug-exit,iobase=0xf4,iosize=4 -kernel "$image")
+[ "$accel" = kvm ] && args+=(-cpu host) || args+=(-cpu max)
+case $machine in
+q35 | pc) args+=(-M "$machine") nic=virtio-net-pci ;;
+microvm) args+=(-M microvm,acpi=off,rtc=on -global virtio-mmio.force-legacy=false) nic=virtio-net-device ;;
+*) say "MACHINE is q35, pc or microvm" ;;
+esac
+
+line=(--port 6379 --protected-mode no --local-memory "${LOCAL:-64mb}" --far-memory "${FAR:-mem:512mb}"
+    --prefetch "${PREFETCH:-ahead}")
+prefix=()
+case $net in
+user)
+    args+=(-netdev "user,id=n0,hostfwd=tcp:127.0.0.1:$port-:6379")
+    line+=(--ip 10.0.2.15/24 --gateway 10.0.2.2)
+    ;;
+tap)
+    # Only this script knows the namespace, so nothing of the host can be in the way.
+    ip netns add "$netns"
+    trap 'ip netns del "$netns"' EXIT
+    prefix=(ip netns exec "$netns")
+    "${prefix[@]}" ip link set lo up
+    "${prefix[@]}" ip tuntap add tap0 mode tap vnet_hdr
+    "${prefix[@]}" ip addr add 10.77.0.1/24 dev tap0
+    "${prefix[@]}" ip link set tap0 up
+    args+=(-netdev tap,id=n0,ifname=tap0,script=no,downscript=no)
+    line+=(--ip 10.77.0.2/24 --gateway 10.77.0.1)
+    ;;
+*) say "NET is user or tap" ;;
+esac
+args+=(-device "$nic,netdev=n0")
+
+# What follows wins over what stands above, but for --far-memory, which FAR sets.
+quoted=
+for word in "${line[@]}" "$@"; do quoted+=" '$word'"; done
+# shellcheck disable=SC2086
+"${prefix[@]}" qemu-system-x86_64 "${args[@]}" ${QEMU_EXTRA:-} -append "${quoted# }"

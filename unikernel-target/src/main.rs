@@ -1,0 +1,30 @@
+//! `remora-unikernel`: the bare-metal body of Remora, one image that boots in QEMU.
+//!
+//! ```text
+//!   arch ─► main ─► body ─┬─► net ─► virtio        clients
+//!                         ├─► engine               the brain
+//!                         └─► far                  far memory
+//! ```
+//!
+//! Refuses to start with anything it does not understand: one line on the console, and QEMU exits with 1.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+#[macro_use]
+mod arch;
+mod body;
+mod far;
+mod net;
+mod virtio;
+
+use arch::memory::Ram;
+use arch::power::{Failure, fail};
+
+/// Where `arch` goes once the machine can be used.
+fn main(ram: Ram, command_line: &[u8]) -> ! {
+    let Err(why) = body::start(ram, command_line);
+    println!("remora-unikernel: {why}");
+    fail(Failure::Start)
+}
