@@ -13,7 +13,9 @@ use alloc::vec::Vec;
 use engine::{ClientId, Engine, Now, Peer};
 use hashbrown::HashMap;
 
-/// Slices offered to a socket at a time: 256 KiB of frames.
+/// Slices offered to a socket at first: a short reply has one, a page's reply three.
+const SLICES_FEW: usize = 4;
+/// Slices offered if there are more than a few: 256 KiB of frames.
 const SLICES_MAX: usize = 64;
 /// A reply longer than this lets others go first after each such part. Units: bytes.
 const FLUSH_MAX: usize = 256 * 1024;
@@ -25,6 +27,8 @@ struct Connection {
     socket: Socket,
     /// The other end sends no more; what it is owed still leaves. Counts ticks without output.
     draining: Option<u32>,
+    /// Output may have stayed behind: the socket was full, or it was the others' turn.
+    blocked: bool,
 }
 
 /// All connections that the engine knows.
@@ -51,7 +55,12 @@ impl Connections {
             match engine.handle_connected(peer, now) {
                 Ok(id) => {
                     self.places.insert(id, self.list.len());
-                    self.list.push(Connection { id, socket: accepted.socket, draining: None });
+                    self.list.push(Connection {
+                        id,
+                        socket: accepted.socket,
+                        draining: None,
+                        blocked: false,
+                    });
                 }
                 Err(words) => {
                     network.write(accepted.socket, words.as_bytes());
@@ -66,14 +75,22 @@ impl Connections {
     pub fn serve(&mut self, engine: &mut Engine, network: &mut Network, now: Now) -> bool {
         let mut any = false;
         let mut index = 0;
-        while index < self.list.len() {
-            let read = self.read(index, engine, network, now);
-            any |= read;
-            let (sent, alive) = self.flush(index, engine, network, now);
-            any |= sent;
-            if alive {
-                index += 1;
+        while let Some(connection) = self.list.get_mut(index) {
+            let socket = connection.socket;
+            if !network.is_alive(socket) {
+                network.abort(socket, now.monotonic);
+                self.forget(index, engine);
+                any = true;
+                continue;
             }
+            let read = read(connection, engine, network, now);
+            if !read && !(connection.blocked && network.can_write(socket)) {
+                index += 1;
+                continue;
+            }
+            let (sent, stays) = self.flush(index, engine, network, now);
+            any |= read || sent;
+            index += usize::from(stays);
         }
         any
     }
@@ -85,37 +102,20 @@ impl Connections {
         }
     }
 
-    /// Runs what has arrived. The socket's buffer is a ring, so it may come in two pieces.
-    #[inline]
-    fn read(&mut self, index: usize, engine: &mut Engine, network: &mut Network, now: Now) -> bool {
-        let connection = &mut self.list[index];
-        let mut any = false;
-        while network.can_read(connection.socket) && engine.wants_input(connection.id) {
-            any = true;
-            let id = connection.id;
-            network.read(connection.socket, |bytes| {
-                engine.handle_input(id, bytes, now);
-                (bytes.len(), ())
-            });
-        }
-        if connection.draining.is_none() && !network.may_read(connection.socket) {
-            connection.draining = Some(0);
-        }
-        any
-    }
-
     /// Sends what can leave, and closes the connection if that was to be its end. Whether anything was
     /// sent, and whether the connection is still there.
     fn flush(&mut self, index: usize, engine: &mut Engine, network: &mut Network, now: Now) -> (bool, bool) {
         let connection = &mut self.list[index];
         let (id, socket) = (connection.id, connection.socket);
         let (mut total, mut asked) = (0, false);
+        connection.blocked = true;
         while total < FLUSH_MAX && network.can_write(socket) {
             let sent = send_next(engine, network, id, socket);
             if sent > 0 {
                 engine.handle_written(id, sent, now);
                 total += sent;
             } else if asked {
+                connection.blocked = false;
                 break;
             } else {
                 engine.handle_writable(id, now);
@@ -125,15 +125,12 @@ impl Connections {
         if total > 0 && connection.draining.is_some() {
             connection.draining = Some(0);
         }
-        if !network.is_alive(socket) {
-            network.abort(socket, now.monotonic);
-        } else if engine.should_close(id) {
+        let over = engine.should_close(id);
+        if over {
             network.close(socket, now.monotonic);
-        } else {
-            return (total > 0, true);
+            self.forget(index, engine);
         }
-        self.forget(index, engine);
-        (true, false)
+        (total > 0 || over, !over)
     }
 
     /// Closes connections that drain and are owed nothing. That is sure when `all_is_quiet`: no command
@@ -176,18 +173,47 @@ impl Connections {
     }
 }
 
+/// Runs what has arrived. The socket's buffer is a ring, so it may come in two pieces.
+#[inline]
+fn read(connection: &mut Connection, engine: &mut Engine, network: &mut Network, now: Now) -> bool {
+    let (id, socket) = (connection.id, connection.socket);
+    let mut any = false;
+    while network.can_read(socket) && engine.wants_input(id) {
+        any = true;
+        network.read(socket, |bytes| engine.handle_input(id, bytes, now));
+    }
+    if connection.draining.is_none() && !network.may_read(socket) {
+        connection.draining = Some(0);
+    }
+    any
+}
+
 /// Offers the socket what leaves next; answers how much it took.
 #[inline]
 fn send_next(engine: &Engine, network: &mut Network, id: ClientId, socket: Socket) -> usize {
+    let mut slices: [&[u8]; SLICES_FEW] = [&[]; SLICES_FEW];
+    match engine.output(id, &mut slices) {
+        SLICES_FEW => send_many(engine, network, id, socket),
+        count => write_all(network, socket, &slices[..count]),
+    }
+}
+
+#[inline(never)]
+fn send_many(engine: &Engine, network: &mut Network, id: ClientId, socket: Socket) -> usize {
     let mut slices: [&[u8]; SLICES_MAX] = [&[]; SLICES_MAX];
     let count = engine.output(id, &mut slices);
-    let mut sent = 0;
-    for slice in &slices[..count] {
+    write_all(network, socket, &slices[..count])
+}
+
+#[inline]
+fn write_all(network: &mut Network, socket: Socket, slices: &[&[u8]]) -> usize {
+    let mut written = 0;
+    for slice in slices {
         let taken = network.write(socket, slice);
-        sent += taken;
+        written += taken;
         if taken < slice.len() {
             break;
         }
     }
-    sent
+    written
 }

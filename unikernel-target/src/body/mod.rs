@@ -18,6 +18,7 @@ mod options;
 use crate::arch::memory::Ram;
 use crate::arch::{heap, idle, power, time};
 use crate::far::{self, SharedLink};
+use crate::mm;
 use crate::net::{CLIENTS_MAX, Network};
 use crate::virtio::net::Card;
 use crate::virtio::{self, DeviceType};
@@ -28,7 +29,7 @@ use alloc::string::{String, ToString};
 use connections::Connections;
 use driver::Driver;
 use engine::{Config, Engine, LinkReport, Now, ProcessFacts};
-use farmem::{Instant, Link, PAGE_SIZE, SoftPager};
+use farmem::{Instant, Link, PAGE_SIZE};
 use options::Options;
 
 /// Rounds of moving pages in one turn; then the network gets its look. Each is a batch, so 8 are plenty.
@@ -58,6 +59,8 @@ struct Body {
     ticks: u32,
     /// The last time that anything moved.
     moved_at: Instant,
+    /// Time of turns in which something moved. Units: nanoseconds.
+    busy_ns: u64,
     announced: bool,
 }
 
@@ -105,6 +108,7 @@ impl Body {
             next_tick: now.monotonic,
             ticks: 0,
             moved_at: now.monotonic,
+            busy_ns: 0,
             announced: false,
         })
     }
@@ -132,7 +136,8 @@ impl Body {
             self.tick(clock::read());
         }
         if moved {
-            self.moved_at = now.monotonic;
+            self.moved_at = time::now();
+            self.busy_ns += self.moved_at.0 - now.monotonic.0;
         } else if now.monotonic.0 > self.moved_at.0 + SPIN_NS {
             self.rest(now.monotonic);
         }
@@ -179,7 +184,7 @@ impl Body {
         self.next_tick = Instant(now.monotonic.0 + TICK_NS);
         if self.ticks.is_multiple_of(MEASURE_TICKS) {
             let used_bytes = heap::used_bytes() + self.frames_bytes;
-            self.engine.set_process_usage(used_bytes, now.monotonic.0 / 1000, 0);
+            self.engine.set_process_usage(used_bytes, 0, self.busy_ns / 1000);
             let report = LinkReport {
                 uri: self.far_memory.clone(),
                 state: "up".to_owned(),
@@ -242,7 +247,7 @@ fn new_engine(config: Config, ram: &mut Ram, now: Now) -> Result<(Engine, Shared
     let far_pages = link.capacity_pages();
     let budget_frames = (config.local_memory / PAGE_SIZE as u64) as u32;
     let pager =
-        SoftPager::new(frames, budget_frames, far_pages, config.prefetch, Some(Box::new(link.clone())));
+        mm::pager(frames, budget_frames, far_pages, config.prefetch, Some(Box::new(link.clone())));
     let mut engine = Engine::new(config, Box::new(pager), far_pages, time::random_seed(), now);
     engine.set_process_facts(ProcessFacts {
         process_id: 1,

@@ -29,10 +29,10 @@ use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr};
 /// Sockets at once, of all kinds: 256 clients, and some that are half-open, closing, or told that there are
 /// too many.
 pub const SOCKETS_MAX: usize = CLIENTS_MAX + 32;
-/// Connections that may be served at once. 256 of them hold 40 MiB of buffers at most.
+/// Connections that may be served at once. 256 of them hold 48 MiB of buffers at most.
 pub const CLIENTS_MAX: usize = 256;
 /// What arrives before the store wants it.
-const RECEIVE_BUFFER: usize = 32 * 1024;
+const RECEIVE_BUFFER: usize = 64 * 1024;
 /// What has been sent and not been acknowledged: the largest reply of the usual workloads.
 const SEND_BUFFER: usize = 128 * 1024;
 /// Packets taken in one turn: the queue of the card.
@@ -233,9 +233,15 @@ impl Network {
         }
     }
 
-    /// The bytes that have arrived and lie together; `taken` of them are taken. `None` at the end.
-    pub fn read<R>(&mut self, socket: Socket, take: impl FnOnce(&mut [u8]) -> (usize, R)) -> Option<R> {
-        self.sockets.get_mut::<tcp::Socket>(socket.0).recv(take).ok()
+    /// Takes the bytes that have arrived and lie together.
+    #[inline]
+    pub fn read(&mut self, socket: Socket, take: impl FnOnce(&[u8])) {
+        let socket = self.sockets.get_mut::<tcp::Socket>(socket.0);
+        // An error is the end of what arrives, which `may_read` tells.
+        let _ = socket.recv(|bytes| {
+            take(bytes);
+            (bytes.len(), ())
+        });
     }
 
     /// Whether bytes have arrived.
