@@ -25,7 +25,7 @@ impl Checksum {
     pub(crate) const NONE: Checksum = Checksum(0);
 
     pub(crate) fn of(bytes: &[u8; PAGE_SIZE]) -> Checksum {
-        Checksum::from_bits(xxhash_rust::xxh3::xxh3_64(bytes) as u32)
+        Checksum::from_bits(twox_hash::XxHash3_64::oneshot(bytes) as u32)
     }
 
     /// From the low [`Checksum::BITS`] of `bits`.

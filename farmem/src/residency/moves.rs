@@ -46,7 +46,7 @@ impl<M: Mapping> Residency<M> {
     }
 
     fn next_needed_fetch(&mut self) -> Option<Transfer> {
-        let page = self.waits.next_needed()?;
+        let (slot, page) = self.waits.next_needed()?;
         if self.fetches_in_flight >= FETCHES_IN_FLIGHT_MAX {
             return None;
         }
@@ -54,18 +54,18 @@ impl<M: Mapping> Residency<M> {
             unreachable!("{page:?} is queued for a fetch and not remote");
         };
         if let Some(reservation) = &self.reservation {
-            let pending = self.waits.pending(page).expect("a queued page is pending");
-            let is_reserved = pending.tickets().any(|ticket| ticket == reservation.ticket);
+            let is_reserved = self.waits.pending(slot).tickets().any(|ticket| ticket == reservation.ticket);
             if !is_reserved && self.pool.free_count() + self.pool.evictable() <= reservation.fresh {
                 return None;
             }
         }
         let frame = self.take_frame()?;
+        self.waits.start(slot);
         Some(self.start_fetch(page, checksum, frame, TransferKind::FetchNeeded))
     }
 
     fn next_guess_fetch(&mut self) -> Option<Transfer> {
-        let page = self.waits.next_guess()?;
+        let (slot, page) = self.waits.next_guess()?;
         if self.fetches_in_flight >= FETCHES_IN_FLIGHT_MAX {
             return None;
         }
@@ -78,6 +78,7 @@ impl<M: Mapping> Residency<M> {
             unreachable!("{page:?} is queued for a guess and not remote");
         };
         let frame = self.take_frame()?;
+        self.waits.start(slot);
         Some(self.start_fetch(page, checksum, frame, TransferKind::FetchGuess))
     }
 
@@ -95,7 +96,6 @@ impl<M: Mapping> Residency<M> {
             meta.state = FrameState::Fetching;
         });
         self.mapping.set(page, Entry::Fetching(frame));
-        self.waits.start(page);
         self.fetches_in_flight += 1;
         Transfer { kind, page, count: 1, frame }
     }
@@ -241,9 +241,10 @@ impl<M: Mapping> Residency<M> {
             return None;
         }
         let pending = pending.expect("a page that is being fetched is pending");
+        let since = pending.needed.then_some(pending.since);
         self.pool.update(frame, |meta| {
             meta.state = FrameState::Clean;
-            meta.flags |= FAR_COPY | if pending.needed { AWAITED } else { GUESSED };
+            meta.flags |= FAR_COPY | if since.is_some() { AWAITED } else { GUESSED };
         });
         self.pool.enter(frame);
         self.mapping.set(page, Entry::Resident(frame));
@@ -255,7 +256,7 @@ impl<M: Mapping> Residency<M> {
         }
         // Most waits that also want fresh frames find them free: they need not wait for the next turn.
         self.wake_fresh_waits();
-        pending.needed.then_some(pending.since)
+        since
     }
 
     fn land_write_back(&mut self, landed: Landed) {

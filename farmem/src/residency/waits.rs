@@ -50,6 +50,7 @@ type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
 
 /// A page that is queued for a fetch, or being fetched.
 pub(super) struct Pending {
+    page: PageNo,
     pub(super) needed: bool,
     pub(super) in_flight: bool,
     /// When it was first needed (or guessed, until then).
@@ -57,6 +58,11 @@ pub(super) struct Pending {
     first: Option<Ticket>,
     rest: Vec<Ticket>,
 }
+
+/// The place of a `Pending`. A queue may name a place whose page was settled since, or that another page
+/// has now: an entry of a queue says that there is something to look at, no more.
+#[derive(Clone, Copy)]
+pub(super) struct Slot(u32);
 
 impl Pending {
     /// The tickets that wait for the page, oldest first.
@@ -66,6 +72,8 @@ impl Pending {
 }
 
 struct Wait {
+    /// Whose wait it is; `None` in a vacant place.
+    ticket: Option<Ticket>,
     /// Pages that have not landed.
     outstanding: u32,
     /// Free frames that the wait wants besides.
@@ -81,51 +89,132 @@ pub(super) struct FreshWait<'a> {
     pub(super) want: &'a PageSet,
 }
 
+/// Bits of a ticket that say where its wait is; the others tell it from those before it in that place.
+const PLACE_BITS: u32 = 24;
+
+/// The waits that are not over, each in the place that its ticket names.
+#[derive(Default)]
+struct WaitTable {
+    waits: Vec<Wait>,
+    vacant: Vec<u32>,
+    tickets_given: u64,
+}
+
+impl WaitTable {
+    fn insert(&mut self, outstanding: u32, fresh: u32, want: PageSet) -> Ticket {
+        self.tickets_given += 1;
+        let place = self.vacant.pop().unwrap_or(self.waits.len() as u32);
+        assert!(place < 1 << PLACE_BITS, "more clients wait than there can be");
+        let ticket = Ticket(self.tickets_given << PLACE_BITS | u64::from(place));
+        let wait = Wait { ticket: Some(ticket), outstanding, fresh, want };
+        match self.waits.get_mut(place as usize) {
+            Some(vacant) => *vacant = wait,
+            None => {
+                self.waits.push(wait);
+                self.vacant.reserve(self.waits.len()); // So that the end of a wait allocates nothing.
+            }
+        }
+        ticket
+    }
+
+    #[inline]
+    fn get(&self, ticket: Ticket) -> Option<&Wait> {
+        let wait = self.waits.get((ticket.0 & ((1 << PLACE_BITS) - 1)) as usize)?;
+        (wait.ticket == Some(ticket)).then_some(wait)
+    }
+
+    #[inline]
+    fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Wait> {
+        let wait = self.waits.get_mut((ticket.0 & ((1 << PLACE_BITS) - 1)) as usize)?;
+        (wait.ticket == Some(ticket)).then_some(wait)
+    }
+
+    /// Whether it was there.
+    fn remove(&mut self, ticket: Ticket) -> bool {
+        let Some(wait) = self.get_mut(ticket) else { return false };
+        wait.ticket = None;
+        wait.want.clear();
+        self.vacant.push((ticket.0 & ((1 << PLACE_BITS) - 1)) as u32);
+        true
+    }
+
+    fn near_bytes(&self) -> usize {
+        self.waits.capacity() * size_of::<Wait>() + self.vacant.capacity() * size_of::<u32>()
+    }
+}
+
 /// All waits of one pager.
 #[derive(Default)]
 pub(super) struct Waits {
-    pending: IdMap<PageNo, Pending>,
-    needed: VecDeque<PageNo>,
-    guesses: VecDeque<PageNo>,
-    waits: IdMap<Ticket, Wait>,
+    slots: Vec<Pending>,
+    vacant: Vec<Slot>,
+    /// Where a page's `Pending` is.
+    places: IdMap<PageNo, Slot>,
+    needed: VecDeque<Slot>,
+    guesses: VecDeque<Slot>,
+    waits: WaitTable,
     /// Waits for which every page has landed, but not enough frames are free.
     short_of_frames: VecDeque<Ticket>,
     woken: VecDeque<Ticket>,
     failed: IdMap<PageNo, PagerError>,
-    tickets_given: u64,
 }
 
 impl Waits {
     /// Makes room for so many more pages in flight, so that a trap allocates nothing.
     pub(super) fn prepare(&mut self, in_flight_max: usize) {
-        self.pending.reserve(2 * in_flight_max);
+        self.places.reserve(2 * in_flight_max);
+        self.slots.reserve(2 * in_flight_max);
+        self.vacant.reserve(self.slots.capacity());
         self.failed.reserve(in_flight_max);
     }
 
     /// Begins a wait for `outstanding` pages, each of which the caller then names with `need`.
     pub(super) fn begin(&mut self, outstanding: u32, fresh: u32, want: &PageSet) -> Ticket {
-        self.tickets_given += 1;
-        let ticket = Ticket(self.tickets_given);
         let want = if fresh > 0 { want.clone() } else { PageSet::new() };
-        self.waits.insert(ticket, Wait { outstanding, fresh, want });
+        let ticket = self.waits.insert(outstanding, fresh, want);
         // Landing allocates nothing: it may happen in a trap.
-        self.woken.reserve(self.waits.len());
-        self.short_of_frames.reserve(self.waits.len());
+        self.woken.reserve(self.waits.waits.len());
+        self.short_of_frames.reserve(self.waits.waits.len());
         if outstanding == 0 {
             self.short_of_frames.push_back(ticket);
         }
         ticket
     }
 
+    /// The page's place, made if it has none.
+    #[inline]
+    fn slot_of(&mut self, page: PageNo, now: Instant) -> Slot {
+        let Waits { slots, vacant, places, .. } = self;
+        *places.entry(page).or_insert_with(|| match vacant.pop() {
+            Some(slot) => {
+                let pending = &mut slots[slot.0 as usize];
+                pending.rest.clear();
+                (pending.page, pending.since, pending.first) = (page, now, None);
+                (pending.needed, pending.in_flight) = (false, false);
+                slot
+            }
+            None => {
+                let rest = Vec::new();
+                slots.push(Pending { page, needed: false, in_flight: false, since: now, first: None, rest });
+                Slot(slots.len() as u32 - 1)
+            }
+        })
+    }
+
+    /// Takes a page's place from it. What stood there can be read until the next page comes.
+    #[inline]
+    fn vacate(&mut self, page: PageNo) -> Option<Slot> {
+        let slot = self.places.remove(&page)?;
+        self.slots[slot.0 as usize].in_flight = true; // No queue finds work in a vacant place.
+        self.vacant.push(slot);
+        Some(slot)
+    }
+
     /// Asks for a page for `ticket`; a guess that is under way is promoted. `urgent` goes to the front.
+    #[inline]
     pub(super) fn need(&mut self, page: PageNo, ticket: Ticket, urgent: bool, now: Instant) {
-        let pending = self.pending.entry(page).or_insert(Pending {
-            needed: false,
-            in_flight: false,
-            since: now,
-            first: None,
-            rest: Vec::new(),
-        });
+        let slot = self.slot_of(page, now);
+        let pending = &mut self.slots[slot.0 as usize];
         if pending.first.is_none() {
             pending.first = Some(ticket);
         } else {
@@ -136,9 +225,9 @@ impl Waits {
             pending.since = now;
         }
         if !pending.in_flight && urgent {
-            self.needed.push_front(page);
+            self.needed.push_front(slot);
         } else if !pending.in_flight && !was_needed {
-            self.needed.push_back(page);
+            self.needed.push_back(slot);
         }
     }
 
@@ -147,40 +236,42 @@ impl Waits {
         if self.guesses.len() >= GUESSES_QUEUED_MAX {
             return false;
         }
-        if !self.pending.contains_key(&page) {
-            let pending =
-                Pending { needed: false, in_flight: false, since: now, first: None, rest: Vec::new() };
-            self.pending.insert(page, pending);
-            self.guesses.push_back(page);
+        if !self.places.contains_key(&page) {
+            let slot = self.slot_of(page, now);
+            self.guesses.push_back(slot);
         }
         true
     }
 
     /// Notes that a page is fetched right now, outside the queues.
     pub(super) fn start_at_once(&mut self, page: PageNo, needed: bool, now: Instant) {
-        let fresh = Pending { needed, in_flight: false, since: now, first: None, rest: Vec::new() };
-        let pending = self.pending.entry(page).or_insert(fresh);
+        let slot = self.slot_of(page, now);
+        let pending = &mut self.slots[slot.0 as usize];
         pending.needed |= needed;
         pending.in_flight = true;
     }
 
     /// The needed page that has waited longest for a link; it stays queued.
-    pub(super) fn next_needed(&mut self) -> Option<PageNo> {
+    #[inline]
+    pub(super) fn next_needed(&mut self) -> Option<(Slot, PageNo)> {
         loop {
-            let page = *self.needed.front()?;
-            if self.pending.get(&page).is_some_and(|pending| pending.needed && !pending.in_flight) {
-                return Some(page);
+            let slot = *self.needed.front()?;
+            let pending = &self.slots[slot.0 as usize];
+            if pending.needed && !pending.in_flight {
+                return Some((slot, pending.page));
             }
             self.needed.pop_front();
         }
     }
 
     /// The guess that has waited longest for a link; it stays queued.
-    pub(super) fn next_guess(&mut self) -> Option<PageNo> {
+    #[inline]
+    pub(super) fn next_guess(&mut self) -> Option<(Slot, PageNo)> {
         loop {
-            let page = *self.guesses.front()?;
-            if self.pending.get(&page).is_some_and(|pending| !pending.needed && !pending.in_flight) {
-                return Some(page);
+            let slot = *self.guesses.front()?;
+            let pending = &self.slots[slot.0 as usize];
+            if !pending.needed && !pending.in_flight {
+                return Some((slot, pending.page));
             }
             self.guesses.pop_front();
         }
@@ -188,45 +279,49 @@ impl Waits {
 
     /// Forgets every guess that has not been started.
     pub(super) fn drop_guesses(&mut self) {
-        while let Some(page) = self.next_guess() {
+        while let Some((_, page)) = self.next_guess() {
             self.guesses.pop_front();
-            self.pending.remove(&page);
+            self.vacate(page);
         }
     }
 
-    pub(super) fn pending(&self, page: PageNo) -> Option<&Pending> {
-        self.pending.get(&page)
+    pub(super) fn pending(&self, slot: Slot) -> &Pending {
+        &self.slots[slot.0 as usize]
     }
 
     /// Notes that a link has the page now.
-    pub(super) fn start(&mut self, page: PageNo) {
-        self.pending.get_mut(&page).expect("only pending pages are started").in_flight = true;
+    #[inline]
+    pub(super) fn start(&mut self, slot: Slot) {
+        self.slots[slot.0 as usize].in_flight = true;
     }
 
     /// Marks a page under way as needed, so that its failure is not forgotten. Returns whether it had only
     /// been guessed.
     pub(super) fn promote(&mut self, page: PageNo) -> bool {
-        let pending = self.pending.get_mut(&page).expect("a page under way is pending");
-        !core::mem::replace(&mut pending.needed, true)
+        let slot = *self.places.get(&page).expect("a page under way is pending");
+        !core::mem::replace(&mut self.slots[slot.0 as usize].needed, true)
     }
 
     /// The page is here, or needs no fetch any more (`Ok`), or failed: wakes whom that concerns.
-    pub(super) fn settle(&mut self, page: PageNo, outcome: Result<(), PagerError>) -> Option<Pending> {
-        let pending = self.pending.remove(&page)?;
+    #[inline]
+    pub(super) fn settle(&mut self, page: PageNo, outcome: Result<(), PagerError>) -> Option<&Pending> {
+        let slot = self.vacate(page)?;
+        let Waits { slots, waits, woken, short_of_frames, failed, .. } = self;
+        let pending = &slots[slot.0 as usize];
         if let Err(error) = outcome
             && pending.needed
-            && self.failed.len() < FAILURES_MAX
+            && failed.len() < FAILURES_MAX
         {
-            self.failed.insert(page, error);
+            failed.insert(page, error);
         }
         for ticket in pending.tickets() {
-            let Some(wait) = self.waits.get_mut(&ticket) else { continue };
+            let Some(wait) = waits.get_mut(ticket) else { continue };
             wait.outstanding -= 1;
             if outcome.is_err() || (wait.outstanding == 0 && wait.fresh == 0) {
-                self.waits.remove(&ticket);
-                self.woken.push_back(ticket);
+                waits.remove(ticket);
+                woken.push_back(ticket);
             } else if wait.outstanding == 0 {
-                self.short_of_frames.push_back(ticket);
+                short_of_frames.push_back(ticket);
             }
         }
         Some(pending)
@@ -239,7 +334,7 @@ impl Waits {
 
     /// Ends a wait; a page that only it needed may still land.
     pub(super) fn cancel(&mut self, ticket: Ticket) {
-        if self.waits.remove(&ticket).is_some() {
+        if self.waits.remove(ticket) {
             self.short_of_frames.retain(|&waiting| waiting != ticket);
         } else {
             self.woken.retain(|&woken| woken != ticket);
@@ -250,10 +345,10 @@ impl Waits {
     pub(super) fn wake_fresh(&mut self, is_met: impl Fn(FreshWait<'_>) -> bool) {
         let Waits { short_of_frames, waits, woken, .. } = self;
         short_of_frames.retain(|ticket| {
-            let wait = waits.get(ticket).expect("a wait short of frames is a wait");
+            let wait = waits.get(*ticket).expect("a wait short of frames is a wait");
             let is_met = is_met(FreshWait { ticket: *ticket, fresh: wait.fresh, want: &wait.want });
             if is_met {
-                waits.remove(ticket);
+                waits.remove(*ticket);
                 woken.push_back(*ticket);
             }
             !is_met
@@ -263,7 +358,7 @@ impl Waits {
     /// Frames without which somebody cannot go on. Bounds: an estimate from above.
     pub(super) fn frames_wanted(&self) -> u32 {
         let fresh =
-            |ticket| self.waits.get(ticket).map_or(0, |wait: &Wait| wait.fresh + wait.want.len() as u32);
+            |&ticket| self.waits.get(ticket).map_or(0, |wait: &Wait| wait.fresh + wait.want.len() as u32);
         let for_fresh = self.short_of_frames.iter().take(8).map(fresh).max().unwrap_or(0);
         self.needed.len() as u32 + for_fresh
     }
@@ -278,10 +373,11 @@ impl Waits {
 
     /// Units: bytes.
     pub(super) fn near_bytes(&self) -> usize {
-        self.pending.allocation_size()
-            + self.waits.allocation_size()
+        self.slots.capacity() * size_of::<Pending>()
+            + self.places.allocation_size()
+            + self.waits.near_bytes()
             + self.failed.allocation_size()
-            + (self.needed.capacity() + self.guesses.capacity()) * size_of::<PageNo>()
+            + (self.needed.capacity() + self.guesses.capacity() + self.vacant.capacity()) * size_of::<Slot>()
             + (self.woken.capacity() + self.short_of_frames.capacity()) * size_of::<Ticket>()
     }
 }
