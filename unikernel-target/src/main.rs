@@ -3,6 +3,7 @@
 //! ```text
 //!   arch ─► main ─► body ─┬─► net ─► virtio        clients
 //!                         ├─► engine               the brain
+//!                         ├─► mm                   the far heap's page tables and page faults
 //!                         └─► far                  far memory
 //! ```
 //!
@@ -16,6 +17,7 @@ extern crate alloc;
 mod arch;
 mod body;
 mod far;
+mod mm;
 mod net;
 mod virtio;
 

@@ -1,8 +1,8 @@
 //! Exceptions: page faults go to whoever pages the far heap, everything else is the end.
 //!
 //! ```text
-//!   #PF ─► fault stack ─► all registers and xmm0-15 saved ─► the pager's handler ─► back, the touch retries
-//!                                                               └─ "not mine" ─┐
+//!   #PF ─► fault stack ─► mm's trap: a touch of far memory is resolved and made again
+//!                           └─ anything else ─┐
 //!   any other ─► fatal stack ─► registers printed ─► QEMU exits with 3  ◄──────┘
 //! ```
 //!
@@ -10,11 +10,10 @@
 //! Refuses to go on after anything that nobody has claimed.
 
 use super::power::{Failure, fail};
+use crate::mm::far_fault;
 use crate::println;
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
-use core::mem::transmute;
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Relaxed};
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, SS, Segment};
 use x86_64::instructions::tables::{lidt, load_tss};
@@ -76,21 +75,6 @@ pub struct Registers {
     ss: u64,
 }
 
-/// Handles a page fault at an address. `true`: the touch may be tried again.
-///
-/// It runs on a stack of its own with interrupts off, between any two instructions of anything: it must not
-/// allocate, print or touch far memory.
-pub type PageFaultHandler = fn(VirtAddr, &Registers) -> bool;
-
-static PAGE_FAULT_HANDLER: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
-static IN_PAGE_FAULT: AtomicBool = AtomicBool::new(false);
-
-/// Makes `handler` the one that page faults go to.
-#[allow(dead_code, reason = "the pager that faults registers itself")]
-pub fn set_page_fault_handler(handler: PageFaultHandler) {
-    PAGE_FAULT_HANDLER.store(handler as *mut (), Relaxed);
-}
-
 global_asm!(
     r#"
     .section .text.exceptions, "ax"
@@ -115,6 +99,7 @@ global_asm!(
     .endm
 
     .macro exception_stub vector
+    .globl exception_\vector
     exception_\vector:
         // These push an error code; the others get a zero in its place.
         .if (\vector == 8) || ((\vector >= 10) && (\vector <= 14)) || (\vector == 17) || (\vector == 21) || (\vector == 29) || (\vector == 30)
@@ -136,65 +121,6 @@ exception_fatal:
     mov rdi, rsp
     call {fatal}
     ud2
-
-    .balign 16
-    .globl page_fault_entry
-page_fault_entry:
-    push 14
-    save_registers
-    mov rdi, rsp
-    sub rsp, 256
-    movaps [rsp], xmm0
-    movaps [rsp + 16], xmm1
-    movaps [rsp + 32], xmm2
-    movaps [rsp + 48], xmm3
-    movaps [rsp + 64], xmm4
-    movaps [rsp + 80], xmm5
-    movaps [rsp + 96], xmm6
-    movaps [rsp + 112], xmm7
-    movaps [rsp + 128], xmm8
-    movaps [rsp + 144], xmm9
-    movaps [rsp + 160], xmm10
-    movaps [rsp + 176], xmm11
-    movaps [rsp + 192], xmm12
-    movaps [rsp + 208], xmm13
-    movaps [rsp + 224], xmm14
-    movaps [rsp + 240], xmm15
-    call {page_fault}
-    movaps xmm0, [rsp]
-    movaps xmm1, [rsp + 16]
-    movaps xmm2, [rsp + 32]
-    movaps xmm3, [rsp + 48]
-    movaps xmm4, [rsp + 64]
-    movaps xmm5, [rsp + 80]
-    movaps xmm6, [rsp + 96]
-    movaps xmm7, [rsp + 112]
-    movaps xmm8, [rsp + 128]
-    movaps xmm9, [rsp + 144]
-    movaps xmm10, [rsp + 160]
-    movaps xmm11, [rsp + 176]
-    movaps xmm12, [rsp + 192]
-    movaps xmm13, [rsp + 208]
-    movaps xmm14, [rsp + 224]
-    movaps xmm15, [rsp + 240]
-    add rsp, 256
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rdi
-    pop rsi
-    pop rdx
-    pop rcx
-    pop rax
-    add rsp, 16
-    iretq
 
     // An interrupt only ends a halt: it is acknowledged at the local APIC, and that is all.
     .globl wake_entry
@@ -221,12 +147,10 @@ exception_entries:
     .text
 "#,
     fatal = sym fatal,
-    page_fault = sym page_fault,
 );
 
 unsafe extern "C" {
     static exception_entries: [u64; VECTORS];
-    fn page_fault_entry();
     fn wake_entry();
 }
 
@@ -246,7 +170,7 @@ pub fn init() {
         // SAFETY: the stubs' own table, which is never written.
         let exception = unsafe { exception_entries.get(vector) };
         let (entry, stack) = match exception {
-            _ if vector == PAGE_FAULT => (page_fault_entry as *const () as u64, FAULT_STACK),
+            _ if vector == PAGE_FAULT => (far_fault as *const () as u64, FAULT_STACK),
             Some(&entry) => (entry, FATAL_STACK),
             None => (wake_entry as *const () as u64, WAKE_STACK),
         };
@@ -273,20 +197,6 @@ fn interrupt_gate(entry: u64, code: SegmentSelector, stack: u16) -> [u64; 2] {
         | 0x8e00 << 32
         | (entry & 0xffff_0000) << 32;
     [low, entry >> 32]
-}
-
-extern "C" fn page_fault(registers: &Registers) {
-    let address = Cr2::read_raw();
-    let handler = PAGE_FAULT_HANDLER.load(Relaxed);
-    if handler.is_null() || IN_PAGE_FAULT.swap(true, Relaxed) {
-        fatal(registers);
-    }
-    // SAFETY: only `set_page_fault_handler` stores there, and it stores such functions.
-    let handler = unsafe { transmute::<*mut (), PageFaultHandler>(handler) };
-    if !handler(VirtAddr::new_truncate(address), registers) {
-        fatal(registers);
-    }
-    IN_PAGE_FAULT.store(false, Relaxed);
 }
 
 extern "C" fn fatal(registers: &Registers) -> ! {

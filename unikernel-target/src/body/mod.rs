@@ -189,6 +189,7 @@ impl Body {
                 uri: self.far_memory.clone(),
                 state: "up".to_owned(),
                 in_flight: self.link.in_flight(),
+                ..LinkReport::default()
             };
             self.engine.set_link_reports([report].into());
         }
@@ -246,8 +247,7 @@ fn new_engine(config: Config, ram: &mut Ram, now: Now) -> Result<(Engine, Shared
     ram.give_to_heap(u64::MAX);
     let far_pages = link.capacity_pages();
     let budget_frames = (config.local_memory / PAGE_SIZE as u64) as u32;
-    let pager =
-        mm::pager(frames, budget_frames, far_pages, config.prefetch, Some(Box::new(link.clone())));
+    let pager = mm::pager(frames, budget_frames, far_pages, config.prefetch, Some(Box::new(link.clone())));
     let mut engine = Engine::new(config, Box::new(pager), far_pages, time::random_seed(), now);
     engine.set_process_facts(ProcessFacts {
         process_id: 1,
