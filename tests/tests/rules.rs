@@ -10,6 +10,7 @@ const FILE_LINES_MAX: usize = 700;
 /// Folders that may hold unsafe code, and why.
 const UNSAFE_ROOMS: &[&str] = &[
     "farmem/link/",      // maps devices, hands frames to the kernel
+    "farmem/memnode/",   // lends a mapping, moved by the kernel alone
     "farmem/uffd/",      // maps the far heap, serves userfaultfd
     "unikernel-target/", // page tables, interrupts, devices
     "tests/no_std/",     // an entry, an allocator and mem* of its own

@@ -22,6 +22,7 @@ pub mod malloc;
 #[allow(unsafe_code)]
 mod map;
 mod mem;
+pub mod nbd;
 mod set;
 mod uri;
 

@@ -1,0 +1,5 @@
+//! Far memory behind the NBD protocol.
+//!
+//! Refuses to know pages and frames.
+
+pub mod proto;
