@@ -28,7 +28,7 @@ esac
 
 line=(--port 6379 --protected-mode no --local-memory "${LOCAL:-64mb}" --far-memory "${FAR:-mem:512mb}"
     --prefetch "${PREFETCH:-ahead}")
-prefix=()
+prefix=(exec)
 case $net in
 user)
     args+=(-netdev "user,id=n0,hostfwd=tcp:127.0.0.1:$port-:6379")
