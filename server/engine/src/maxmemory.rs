@@ -85,7 +85,8 @@ impl KeySpace {
     /// Redis' OOM, if nothing may go or nothing is left that may.
     #[inline]
     pub fn make_room(&mut self, server: &mut Server) -> Result<(), CommandError> {
-        let near_is_low = server.near_bytes <= near_max(server.config.local_memory);
+        let near_is_low =
+            server.near_bytes - server.client_buffer_bytes <= near_max(server.config.local_memory);
         if server.config.maxmemory == 0 && near_is_low {
             return Ok(());
         }
@@ -112,7 +113,8 @@ impl KeySpace {
         let near = self.near_used_bytes(server.client_buffer_bytes);
         let maxmemory = server.config.maxmemory;
         let below_cap = maxmemory == 0 || self.far.heap.stats().used_bytes + near <= maxmemory;
-        below_cap && near <= near_max(server.config.local_memory)
+        // Buffers of clients come and go: no key has to go for them.
+        below_cap && near - server.client_buffer_bytes <= near_max(server.config.local_memory)
     }
 
     /// The best of some keys to go; `None` if no key may.

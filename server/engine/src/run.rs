@@ -112,6 +112,11 @@ impl Engine {
                 let mut input = core::mem::take(&mut client.input);
                 let taken = self.feed(client, &input[start..], now);
                 input.drain(start..start + taken);
+                if input.len() <= INPUT_KEPT_MAX && input.capacity() > INPUT_KEPT_MAX {
+                    // What is left is the command so far: the large buffer goes to somebody else.
+                    let rest = input.as_slice().into();
+                    self.scratch.keep_input(core::mem::replace(&mut input, rest));
+                }
                 client.input = input;
             }
             if client.spool.is_some() || client.parked.is_some() {

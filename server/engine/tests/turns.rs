@@ -184,3 +184,102 @@ fn less_local_memory_is_less_at_once() {
     let after = store.farmem(client, "frames_total");
     assert!(after <= before - 1024, "{before} frames, then {after}");
 }
+
+/// Sends commands and takes what comes back within `turns` turns, in which others go on too.
+fn meanwhile(store: &mut Store, client: engine::ClientId, line: &str, turns: u32) -> String {
+    store.engine.handle_input(client, line.as_bytes(), store.now);
+    let mut out = store.drain(client);
+    for _ in 0..turns {
+        store.turn();
+        out.extend(store.drain(client));
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// A list of 600 elements of 20 kB and 3000 of 1 kB, 15 MB, pushed to `key`; what LRANGE answers.
+fn long_list(store: &mut Store, client: engine::ClientId, key: &str) -> Vec<u8> {
+    let mut range = b"*3600\r\n".to_vec();
+    for index in 0..3600u32 {
+        let element = pattern(index, if index % 6 == 0 { 20_000 } else { 1_000 });
+        assert!(store.command(client, &[b"RPUSH", key.as_bytes(), &element]).starts_with(b":"));
+        range.extend(bulk(&element));
+    }
+    range
+}
+
+#[test]
+fn a_list_larger_than_local_memory_is_copied_in_steps_as_it_stood() {
+    let mut store = Store::new(2 << 20, Prefetch::Ahead);
+    let (copier, writer) = (store.connect(), store.connect());
+    let list = long_list(&mut store, writer, "list");
+    assert_eq!(store.ask(writer, "EXPIRE list 1000"), ":1\r\n");
+    store.evict_all(writer);
+    let faults = store.farmem(writer, "unplanned_faults");
+    store.engine.handle_input(copier, &request(&[b"COPY", b"list", b"copy"]), store.now);
+    // Others run meanwhile, and what they change is not copied.
+    let changes = "LPUSH list new\r\nLSET list -1 other\r\nLTRIM list 0 600\r\nEXISTS copy\r\n";
+    assert_eq!(meanwhile(&mut store, writer, changes, 40), ":3601\r\n+OK\r\n+OK\r\n:0\r\n");
+    assert_eq!(store.drain(copier), b"", "it takes longer than that");
+    assert_eq!(store.raw(copier, b""), b":1\r\n");
+    assert_eq!(store.farmem(writer, "unplanned_faults"), faults);
+    assert_eq!(store.ask(writer, "TTL copy"), ":1000\r\n");
+    assert_eq!(store.ask(writer, "LLEN list"), ":601\r\n");
+    assert!(store.command(writer, &[b"LRANGE", b"copy", b"0", b"-1"]) == list);
+    assert_eq!(store.ask(writer, "DEL copy list"), ":2\r\n");
+    assert_eq!(store.farmem(writer, "far_used_bytes"), 0);
+}
+
+#[test]
+fn a_long_copy_that_is_given_up_leaves_nothing_behind() {
+    let mut store = Store::new(2 << 20, Prefetch::Ahead);
+    let writer = store.connect();
+    let list = long_list(&mut store, writer, "list");
+    let used = store.farmem(writer, "far_used_bytes");
+    for end in ["gone", "taken", "flushed"] {
+        let copier = store.connect();
+        store.evict_all(writer);
+        store.engine.handle_input(copier, &request(&[b"COPY", b"list", b"copy"]), store.now);
+        assert_eq!(meanwhile(&mut store, writer, "PING\r\n", 10), "+PONG\r\n");
+        assert_eq!(store.drain(copier), b"", "it has begun, and is not done");
+        match end {
+            "gone" => store.engine.handle_disconnected(copier),
+            "taken" => {
+                assert_eq!(meanwhile(&mut store, writer, "SET copy 1\r\n", 1), "+OK\r\n");
+                assert_eq!(store.raw(copier, b""), b":0\r\n");
+                store.ask(writer, "DEL copy");
+            }
+            _ => {
+                assert_eq!(meanwhile(&mut store, writer, "FLUSHALL\r\n", 1), "+OK\r\n");
+                assert_eq!(store.raw(copier, b""), b":1\r\n");
+                assert!(store.command(writer, &[b"LRANGE", b"copy", b"0", b"-1"]) == list);
+                assert_eq!(store.ask(writer, "DEL copy"), ":1\r\n");
+                assert_eq!(store.farmem(writer, "far_used_bytes"), 0);
+                continue;
+            }
+        }
+        assert_eq!(store.farmem(writer, "far_used_bytes"), used, "{end}");
+    }
+}
+
+#[test]
+fn many_writers_in_the_middle_of_a_value_are_refused_nothing() {
+    let mut store = Store::new(2 << 20, Prefetch::Ahead);
+    let asking = store.connect();
+    let value = |index: u32| pattern(index, 150_000);
+    let sets: Vec<Vec<u8>> =
+        (0..60).map(|index| request(&[b"SET", format!("k{index}").as_bytes(), &value(index)])).collect();
+    let writers: Vec<_> = sets.iter().map(|_| store.connect()).collect();
+    let mut replies = vec![Vec::new(); writers.len()];
+    for part in 0..3 {
+        for (index, &writer) in writers.iter().enumerate() {
+            let end = if part == 2 { sets[index].len() } else { (part + 1) * 50_000 };
+            replies[index].extend(store.raw(writer, &sets[index][part * 50_000..end]));
+        }
+        store.advance_ms(100);
+    }
+    assert!(replies.iter().all(|reply| reply == b"+OK\r\n"), "{:?}", String::from_utf8_lossy(&replies[0]));
+    for index in 0..60 {
+        let got = store.command(asking, &[b"GET", format!("k{index}").as_bytes()]);
+        assert!(got == bulk(&value(index)), "k{index}");
+    }
+}

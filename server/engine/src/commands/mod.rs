@@ -5,6 +5,7 @@
 mod client;
 mod connection;
 pub mod context;
+pub mod copy;
 pub mod database;
 pub mod debug;
 pub mod expire;
@@ -96,7 +97,7 @@ pub fn handler(id: CommandId) -> Handler {
         CommandId::Lmove => (list::plan_lmove, list::lmove),
         CommandId::Rpoplpush => (list::plan_rpoplpush, list::rpoplpush),
         CommandId::Ping => (plan_nothing, connection::ping),
-        CommandId::Copy => (generic::plan_copy, generic::copy),
+        CommandId::Copy => (copy::plan_copy, copy::copy),
         CommandId::Del | CommandId::Unlink => (generic::plan_keys, generic::del),
         CommandId::Exists => (generic::plan_keys, generic::exists),
         CommandId::Touch => (generic::plan_keys, generic::touch),

@@ -17,6 +17,7 @@ use crate::far::Far;
 use crate::reply::Output;
 use crate::spool;
 use crate::stream::Stream;
+use crate::value::list::copying::ListCopy;
 use crate::value::string::StringRef;
 use alloc::boxed::Box;
 use farmem::{FarAddr, PAGE_SIZE};
@@ -33,6 +34,8 @@ pub enum Walk {
     Keys { cursor: u64, gathered: Gathered },
     /// COPY of a large string.
     Copy(Box<CopyWalk>),
+    /// COPY of a long list.
+    CopyList(Box<CopyListWalk>),
 }
 
 /// A copy on its way.
@@ -43,6 +46,15 @@ pub struct CopyWalk {
     pub target: FarAddr,
     /// Units: bytes.
     pub done: usize,
+    pub aux: u16,
+    /// When the copy expires. Units: milliseconds since 1970.
+    pub at_ms: Option<u64>,
+}
+
+/// A list's copy on its way.
+pub struct CopyListWalk {
+    /// The elements so far, and those to come.
+    pub list: ListCopy,
     pub aux: u16,
     /// When the copy expires. Units: milliseconds since 1970.
     pub at_ms: Option<u64>,
@@ -116,6 +128,7 @@ impl Walk {
         match self {
             Walk::Keys { gathered, .. } => gathered.spilled.near_bytes() + gathered.tail.near_bytes(),
             Walk::Copy(_) => size_of::<CopyWalk>(),
+            Walk::CopyList(copy) => size_of::<CopyListWalk>() + copy.list.near_bytes(),
         }
     }
 
@@ -127,6 +140,7 @@ impl Walk {
                 far.return_object(copy.source.object);
                 far.free(copy.target);
             }
+            Walk::CopyList(copy) => copy.list.end(far),
         }
     }
 }

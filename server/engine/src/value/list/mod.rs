@@ -12,6 +12,7 @@
 
 mod change;
 pub mod chunk;
+pub mod copying;
 pub mod directory;
 mod push;
 mod search;

@@ -56,7 +56,7 @@ impl KeySpace {
         }
     }
 
-    fn list_entry(&self, key: &[u8], id: ListId, key_object: FarAddr) -> Entry {
+    pub(super) fn list_entry(&self, key: &[u8], id: ListId, key_object: FarAddr) -> Entry {
         let fresh = self.new_entry(key, Kind::SmallList, key_object);
         Entry::new_list(fresh.hash40(), id.0).with_access(fresh.access())
     }
