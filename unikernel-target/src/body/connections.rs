@@ -84,7 +84,8 @@ impl Connections {
                 continue;
             }
             let read = read(connection, engine, network, now);
-            if !read && !(connection.blocked && network.can_write(socket)) {
+            let may_send = read || connection.blocked && network.can_write(socket);
+            if !may_send {
                 index += 1;
                 continue;
             }
