@@ -185,12 +185,10 @@ impl Body {
         if self.ticks.is_multiple_of(MEASURE_TICKS) {
             let used_bytes = heap::used_bytes() + self.frames_bytes;
             self.engine.set_process_usage(used_bytes, 0, self.busy_ns / 1000);
-            let report = LinkReport {
-                uri: self.far_memory.clone(),
-                state: "up".to_owned(),
-                in_flight: self.link.in_flight(),
-                ..LinkReport::default()
-            };
+            let mut report = LinkReport::default();
+            report.uri.clone_from(&self.far_memory);
+            report.state.push_str("up");
+            report.in_flight = self.link.in_flight();
             self.engine.set_link_reports([report].into());
         }
         self.ticks = self.ticks.wrapping_add(1);
