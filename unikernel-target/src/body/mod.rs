@@ -26,6 +26,7 @@ use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use connections::Connections;
 use driver::Driver;
 use engine::{Config, Engine, LinkReport, Now, ProcessFacts};
@@ -74,14 +75,19 @@ pub fn start(ram: Ram, command_line: &[u8]) -> Result<core::convert::Infallible,
     let mut devices = virtio::find_all(line.split(' '));
     let card = virtio::take(&mut devices, DeviceType::Network)
         .ok_or_else(|| "no network card: give the machine a virtio-net device".to_owned())?;
-    let mut body = Body::new(options, ram, card)?;
+    let mut body = Body::new(options, ram, card, &mut devices)?;
     loop {
         body.turn();
     }
 }
 
 impl Body {
-    fn new(options: Options, mut ram: Ram, card: virtio::Transport) -> Result<Body, String> {
+    fn new(
+        options: Options,
+        mut ram: Ram,
+        card: virtio::Transport,
+        devices: &mut Vec<virtio::Transport>,
+    ) -> Result<Body, String> {
         let Options { mut config, address } = options;
         if config.port == 0 {
             return Err("configured to listen nowhere: give a port".to_owned());
@@ -91,7 +97,7 @@ impl Body {
             config.far_memory.push(format!("mem:{}kb", config.local_memory.saturating_mul(4) >> 10));
         }
         let now = clock::read();
-        let (engine, link) = new_engine(config, &mut ram, now)?;
+        let (engine, link) = new_engine(config, &mut ram, devices, now)?;
         let config = engine.config();
         let (port, keep_alive, local_bytes) = (config.port, config.tcp_keepalive, config.local_memory);
         let far_memory = config.far_memory.join(" ");
@@ -231,7 +237,12 @@ fn sleep(from: Instant, sleep_ns: u64) {
 }
 
 /// The store, over RAM of this machine.
-fn new_engine(config: Config, ram: &mut Ram, now: Now) -> Result<(Engine, SharedLink), String> {
+fn new_engine(
+    config: Config,
+    ram: &mut Ram,
+    devices: &mut Vec<virtio::Transport>,
+    now: Now,
+) -> Result<(Engine, SharedLink), String> {
     if ram.give_to_heap(HEAP_MIN) < HEAP_MIN {
         return Err(format!("too little RAM: the machine has {} MiB", ram.total_bytes() >> 20));
     }
@@ -241,7 +252,7 @@ fn new_engine(config: Config, ram: &mut Ram, now: Now) -> Result<(Engine, Shared
     let [uri] = config.far_memory.as_slice() else {
         return Err("one --far-memory is all that fits here".to_owned());
     };
-    let link = far::open(uri, ram)?;
+    let link = far::open(uri, ram, devices)?;
     ram.give_to_heap(u64::MAX);
     let far_pages = link.capacity_pages();
     let budget_frames = (config.local_memory / PAGE_SIZE as u64) as u32;

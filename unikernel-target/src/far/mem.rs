@@ -1,58 +1,93 @@
-//! Far memory that is RAM of the same machine: a page moves as it is submitted.
+//! Far memory that is RAM of the same machine, behind a modelled wire if one is asked for.
 //!
-//! Refuses to model a wire.
+//! The wire is [`farmem::WireModel`], the one of the Linux body's `mem:`: a page that is fetched is copied
+//! when it lands, a page that is written back when it leaves. Without a model a page moves as it is
+//! submitted. Refuses to read a clock, except in `wait_landed`, which really waits.
 
+use crate::arch::time;
 use alloc::vec::Vec;
-use farmem::{Frame, Instant, Landed, Link, LinkError, Transfer, TransferKind};
+use farmem::{Frame, Instant, Landed, Link, LinkError, Transfer, TransferKind, Wire, WireModel};
+
+/// Transfers for which there is room from the start, so that a trap allocates nothing: those that a pager
+/// has in flight, fetches and write backs.
+const TRANSFERS: usize = 512;
 
 /// Far memory in RAM.
 pub struct MemLink {
     far: &'static mut [Frame],
+    /// `None` without a model.
+    wire: Option<WireModel>,
     ended: Vec<Landed>,
 }
 
 impl MemLink {
     /// Far memory in these frames.
-    pub fn new(far: &'static mut [Frame]) -> MemLink {
-        MemLink { far, ended: Vec::new() }
+    pub fn new(far: &'static mut [Frame], wire: Wire) -> MemLink {
+        let wire = (wire != Wire::default()).then(|| WireModel::new(wire, TRANSFERS));
+        MemLink { far, wire, ended: Vec::with_capacity(TRANSFERS) }
+    }
+
+    /// Copies the page. Bounds: far memory has it.
+    fn copy(&mut self, transfer: Transfer, frames: &mut [Frame]) {
+        let far = &mut self.far[transfer.page.0 as usize].0;
+        let frame = &mut frames[transfer.frame.0 as usize].0;
+        match transfer.kind {
+            TransferKind::WriteBack => far.copy_from_slice(frame),
+            _ => frame.copy_from_slice(far),
+        }
     }
 }
 
 impl Link for MemLink {
-    fn submit(&mut self, batch: &[Transfer], frames: &mut [Frame], _: Instant) {
-        for &transfer in batch {
-            let frame = transfer.frame.0 as usize;
-            let far = self.far.get_mut(transfer.page.0 as usize);
-            let result = match (transfer.kind, far) {
-                (TransferKind::Trim, _) => continue,
-                (_, None) => Err(LinkError::OutOfRange),
-                (TransferKind::WriteBack, Some(far)) => {
-                    far.0.copy_from_slice(&frames[frame].0);
-                    Ok(())
-                }
-                (TransferKind::FetchNeeded | TransferKind::FetchGuess, Some(far)) => {
-                    frames[frame].0.copy_from_slice(&far.0);
-                    Ok(())
-                }
-            };
-            self.ended.push(Landed { transfer, result });
+    fn submit(&mut self, batch: &[Transfer], frames: &mut [Frame], now: Instant) {
+        if let Some(wire) = &mut self.wire {
+            wire.begin(now);
+        }
+        for &transfer in batch.iter().filter(|transfer| transfer.kind != TransferKind::Trim) {
+            if transfer.page.0 as usize >= self.far.len() {
+                self.ended.push(Landed { transfer, result: Err(LinkError::OutOfRange) });
+                continue;
+            }
+            if self.wire.is_none() || transfer.kind == TransferKind::WriteBack {
+                self.copy(transfer, frames);
+            }
+            match &mut self.wire {
+                Some(wire) => wire.send(transfer, now),
+                None => self.ended.push(Landed { transfer, result: Ok(()) }),
+            }
+        }
+        if let Some(wire) = &mut self.wire {
+            wire.begin(now);
         }
     }
 
-    fn poll_landed(&mut self, _: &mut [Frame], _: Instant, landed: &mut Vec<Landed>) {
+    fn poll_landed(&mut self, frames: &mut [Frame], now: Instant, landed: &mut Vec<Landed>) {
         landed.append(&mut self.ended);
+        if let Some(wire) = &mut self.wire {
+            wire.begin(now);
+        }
+        while let Some(transfer) = self.wire.as_mut().and_then(|wire| wire.pop_landed(now)) {
+            if transfer.kind != TransferKind::WriteBack {
+                self.copy(transfer, frames);
+            }
+            landed.push(Landed { transfer, result: Ok(()) });
+        }
     }
 
-    fn wait_landed(&mut self, _: &mut [Frame], landed: &mut Vec<Landed>) {
-        landed.append(&mut self.ended);
+    fn wait_landed(&mut self, frames: &mut [Frame], landed: &mut Vec<Landed>) {
+        let before = landed.len();
+        while self.in_flight() > 0 && landed.len() == before {
+            self.poll_landed(frames, time::now(), landed);
+            core::hint::spin_loop();
+        }
     }
 
     fn next_due(&self) -> Option<Instant> {
-        (!self.ended.is_empty()).then_some(Instant(0))
+        if self.ended.is_empty() { self.wire.as_ref()?.next_due() } else { Some(Instant(0)) }
     }
 
     fn in_flight(&self) -> usize {
-        self.ended.len()
+        self.ended.len() + self.wire.as_ref().map_or(0, WireModel::in_flight)
     }
 
     fn capacity_pages(&self) -> u32 {

@@ -2,35 +2,74 @@
 //!
 //! | URI | is |
 //! |---|---|
-//! | `mem:512mb` | RAM of this machine that the store does not count as local |
+//! | `mem:512mb[?latency=2.6us&bandwidth=100gbit]` | RAM of this machine that the store does not count as local |
+//! | `virtio-blk:` | the first drive: a raw file, QEMU's `nbd://`, vhost-user-blk |
 //!
 //! Refuses to know what is in a page.
 
 mod mem;
 
 use crate::arch::memory::Ram;
+use crate::virtio::blk::BlkLink;
+use crate::virtio::{self, DeviceType, Transport};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use farmem::{Frame, Instant, Landed, Link, Transfer};
+use farmem::{Frame, Instant, Landed, Link, Transfer, Wire};
 
 /// Far memory that a URI names.
 ///
 /// # Errors
 /// In words for whoever typed it.
-pub fn open(uri: &str, ram: &mut Ram) -> Result<SharedLink, String> {
+pub fn open(uri: &str, ram: &mut Ram, devices: &mut Vec<Transport>) -> Result<SharedLink, String> {
     let bad = |why: &str| format!("bad directive 'far-memory {uri}': {why}");
-    match uri.split_once(':') {
+    let link: Box<dyn Link> = match uri.split_once(':') {
         Some(("mem", rest)) => {
-            let size = bytes(rest).ok_or_else(|| bad("a size like 512mb is expected after 'mem:'"))?;
+            let (size, query) = rest.split_once('?').unwrap_or((rest, ""));
+            let size = bytes(size).ok_or_else(|| bad("a size like 512mb is expected after 'mem:'"))?;
+            let wire = wire(query).ok_or_else(|| {
+                bad("after '?' it takes latency=2.6us and bandwidth=100gbit, with '&' between")
+            })?;
             let frames = ram.take(size).map_err(|error| bad(&format!("{error}")))?;
-            Ok(SharedLink(Rc::new(RefCell::new(Box::new(mem::MemLink::new(frames))))))
+            Box::new(mem::MemLink::new(frames, wire))
         }
-        _ => Err(bad("here it is mem:SIZE")),
+        Some(("virtio-blk", "")) => {
+            let drive = virtio::take(devices, DeviceType::Block)
+                .ok_or_else(|| bad("no drive: give the machine a virtio-blk device"))?;
+            Box::new(BlkLink::new(drive).map_err(|error| bad(&format!("{error}")))?)
+        }
+        _ => return Err(bad("here it is mem:SIZE or virtio-blk:")),
+    };
+    Ok(SharedLink(Rc::new(RefCell::new(link))))
+}
+
+/// `latency=2.6us&bandwidth=100gbit`, either or none.
+fn wire(query: &str) -> Option<Wire> {
+    let mut wire = Wire::default();
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        match parameter.split_once('=')? {
+            ("latency", value) => {
+                wire.latency_ns = scaled(value, &[("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9)])?;
+            }
+            ("bandwidth", value) => {
+                wire.bandwidth_bits = scaled(value, &[("kbit", 1e3), ("mbit", 1e6), ("gbit", 1e9)])?;
+            }
+            _ => return None,
+        }
     }
+    Some(wire)
+}
+
+/// A number and its unit. Bounds: below 2^53.
+fn scaled(typed: &str, units: &[(&str, f64)]) -> Option<u64> {
+    let end = typed.find(|letter: char| letter != '.' && !letter.is_ascii_digit())?;
+    let (number, unit) = typed.split_at(end);
+    let &(_, scale) = units.iter().find(|(name, _)| *name == unit)?;
+    let value = number.parse::<f64>().ok()? * scale + 0.5;
+    (value < (1u64 << 53) as f64).then_some(value as u64)
 }
 
 /// `512mb`, `1gb`; at least one page.

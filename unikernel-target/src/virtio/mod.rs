@@ -7,6 +7,7 @@
 //!
 //! Refuses legacy devices: drivers here speak virtio 1.
 
+pub mod blk;
 pub mod net;
 
 use crate::arch::memory::map_identity;
