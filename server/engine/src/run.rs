@@ -569,6 +569,26 @@ impl Engine {
         self.scratch.lookahead = pages;
     }
 
+    /// The pages that the first command of `input` would touch in database `db`, as its plan names them from
+    /// near memory; nothing is asked for. Empty if there is no whole command.
+    pub fn plan_only(&mut self, db: usize, input: &[u8], now: Now, pages: &mut PageSet) {
+        pages.clear();
+        let limits = Limits { bulk_len_max: u64::MAX, spool_min: u64::MAX, authenticated: true };
+        let mut spans = core::mem::take(&mut self.scratch.spans);
+        if let Ok(Parsed::Complete { .. }) = Decoder::default().parse(input, &mut spans, &limits) {
+            let args = Args::new(input, &spans, &[]);
+            if let Some(spec) = command::lookup(args.get(0))
+                && let Ok(spec) = spec.resolve(&args)
+                && spec.check_arity(args.len()).is_ok()
+            {
+                let mut plan = Plan { keys: &mut self.keys, db, now, pages, fresh: 0, walk: None };
+                (commands::handler(spec.id).plan)(&mut plan, &args);
+                pages.normalise();
+            }
+        }
+        self.scratch.spans = spans;
+    }
+
     /// Makes a parked client wait for the pages of the commands behind its first one too, so that a
     /// pipeline is planned, executed and sent once, not once a page. Its first command's pages are on
     /// their way already, ahead of the others. Says whether it waits so.
