@@ -1,7 +1,7 @@
-//! The program as a user runs it, against the packaged redis-server and, where it is built, against ours.
+//! The program as a user runs it, against the packaged redis-server and against ours.
 //!
-//! Needs `redis-server` on the path. What a machine lacks (root, zram, our server) is skipped with a line
-//! that begins with `SKIPPED`.
+//! Needs `redis-server` on the path. What a machine lacks (root, zram) is skipped with a line that begins
+//! with `SKIPPED`.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -118,14 +118,23 @@ fn every_workload_is_right_on_redis() {
     every_workload_is_right_on(&Server::redis());
 }
 
+/// `REMORA_SERVER`, or else our server built in the profile of these tests: it lies beside the program.
+fn our_server() -> PathBuf {
+    if let Some(given) = std::env::var_os("REMORA_SERVER") {
+        return given.into();
+    }
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "-q", "-p", "server"]).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    assert!(build.status().expect("cargo has built this test").success(), "our server does not build");
+    Path::new(env!("CARGO_BIN_EXE_remora-bench")).with_file_name("remora-server")
+}
+
 #[test]
 fn every_workload_is_right_on_ours_with_little_local_memory() {
-    let beside = Path::new(env!("CARGO_BIN_EXE_remora-bench")).with_file_name("remora-server");
-    let ours = std::env::var_os("REMORA_SERVER").map_or(beside, PathBuf::from);
-    if !ours.exists() {
-        println!("SKIPPED: remora-server is not built; build it or set REMORA_SERVER");
-        return;
-    }
+    let ours = our_server();
     every_workload_is_right_on(&Server::start(
         &ours,
         &["--local-memory", "8mb", "--far-memory", "mem:256mb"],

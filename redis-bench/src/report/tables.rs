@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::Results;
 use super::cells::{Cell, Cells, Spread};
 use super::{printed, targets};
-use crate::sweep::journal::{Record, points};
+use crate::sweep::journal::{FioResult, Record, points};
 use crate::units::{ByteSize, grouped, latency};
 
 /// One table: its heading, its head and its rows.
@@ -41,7 +41,7 @@ fn rates(spread: Spread) -> String {
 /// Every table of a report.
 pub fn all(results: &Results) -> Vec<Table> {
     let cells = &results.cells;
-    let mut tables = vec![target_table(cells)];
+    let mut tables = vec![target_table(results)];
     for workload in cells.workloads() {
         tables.push(closed_table(results, workload));
         tables.extend(printed_table(workload));
@@ -58,9 +58,9 @@ pub fn all(results: &Results) -> Vec<Table> {
     tables
 }
 
-fn target_table(cells: &Cells) -> Table {
+fn target_table(results: &Results) -> Table {
     let mut table = Table::new("Targets", &["target", "bound", "measured", "met"]);
-    for target in targets::all(cells) {
+    for target in targets::all(&results.cells, fio_of(results)) {
         let bound = format!("{} {}", if target.at_least { "at least" } else { "at most" }, target.bound);
         let met = if target.met() { "yes" } else { "NO" };
         table.rows.push(vec![target.says.clone(), bound, format!("{:.3}", target.got), met.into()]);
@@ -220,11 +220,16 @@ fn working_set_table(results: &Results) -> Table {
     table
 }
 
-fn fio_table(results: &Results) -> Option<Table> {
-    let fio = results.records.iter().find_map(|record| match record {
+/// What the disk reached by itself, if it was asked.
+fn fio_of(results: &Results) -> Option<&FioResult> {
+    results.records.iter().find_map(|record| match record {
         Record::Fio(fio) => Some(fio),
         _ => None,
-    })?;
+    })
+}
+
+fn fio_table(results: &Results) -> Option<Table> {
+    let fio = fio_of(results)?;
     let mut table = Table::new(
         "The local disk by itself: fio, randread 4 KiB, O_DIRECT, io_uring, depth 64",
         &["", "reads/s", "P50", "P99"],

@@ -4,6 +4,7 @@
 //! its own favour.
 
 use super::cells::Cells;
+use crate::sweep::journal::FioResult;
 
 /// The system that is ours.
 const OURS: &str = "remora ahead";
@@ -30,8 +31,8 @@ impl Target {
     }
 }
 
-/// Every target that the cells can be held against.
-pub fn all(cells: &Cells) -> Vec<Target> {
+/// Every target that the cells, and the disk by itself, can be held against.
+pub fn all(cells: &Cells, fio: Option<&FioResult>) -> Vec<Target> {
     let mut targets = Vec::new();
     let mut add = |says: String, at_least: bool, bound: f64, got: Option<f64>| {
         targets.extend(got.map(|got| Target { says, bound, at_least, got }));
@@ -46,6 +47,7 @@ pub fn all(cells: &Cells) -> Vec<Target> {
         ("lrange_100", 0.95),
         ("lrange_mid", 0.95),
         ("get_4k -P 16", 0.85),
+        ("lrange_100 -P 16", 0.85),
         ("zipf_small", 0.85),
     ] {
         let eighth = rate(workload, OURS, EIGHTH);
@@ -68,6 +70,13 @@ pub fn all(cells: &Cells) -> Vec<Target> {
         let got = share(rate(workload, OURS, EIGHTH), rate(workload, "redis-swap", EIGHTH));
         add(format!("{workload}: {OURS} against redis-swap, both at 12.5 %"), true, bound, got);
     }
+    let disk_bar = fio.and_then(|fio| Some((0.7 * fio.reads_per_s).min(rate("get_4k", "remora file", 1.0)?)));
+    add(
+        "get_4k: remora file at 12.5 % against 0.7 of fio's reads, or its all-local rate if lower".into(),
+        true,
+        1.0,
+        share(rate("get_4k", "remora file", EIGHTH), disk_bar),
+    );
     for workload in cells.workloads() {
         let p99 = |fraction: f64| {
             let cell = cells.open().find(|c| {

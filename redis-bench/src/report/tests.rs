@@ -31,7 +31,7 @@ fn a_plot_is_drawn_for_each_question() {
 
 #[test]
 fn a_target_is_judged_by_medians_and_only_if_its_systems_were_measured() {
-    let targets = targets::all(&small().cells);
+    let targets = targets::all(&small().cells, None);
     let kept = targets
         .iter()
         .find(|t| t.says.starts_with("get_mixed") && t.says.contains("keeps"))

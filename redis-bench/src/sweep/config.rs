@@ -356,6 +356,7 @@ fractions = [1.0]
         for text in [
             include_str!("../../sweeps/demo.toml"),
             include_str!("../../sweeps/figure2.toml"),
+            include_str!("../../sweeps/targets.toml"),
             include_str!("../../sweeps/all.toml"),
         ] {
             parse(text).expect("shipped");
