@@ -83,6 +83,11 @@ cap: setup ## The cap holds: resident memory seen from outside under loads, 10,0
 	cargo build --release -p server
 	$(python) tests/soak/cap.py --binary $(server)
 
+.PHONY: main-job
+main-job: setup ## 1 GB of values and 1 GB of lists behind 64 MB, every byte read back, each prefetch mode and link (2 minutes)
+	cargo build --release -p server
+	$(python) tests/soak/main_job.py --binary $(server)
+
 .PHONY: demo
 demo: setup ## Two minutes: GET and LRANGE with all and with an eighth local, Remora beside Redis on swap; makes a page
 	cargo build --release -p server -p redis-bench
