@@ -21,6 +21,7 @@ NET ?=
 RESULTS ?= redis-bench/results/$(shell date +%F)-$(shell git rev-parse --short HEAD)
 SECONDS_EACH ?= 60
 SEED ?= $(shell date +%s)
+ROUNDS ?= 10
 
 .PHONY: help
 help: ## Lists the targets
@@ -74,8 +75,9 @@ fuzz: ## Fuzzes the RESP decoder and the commands, SECONDS_EACH=60 each, SEED=no
 	cargo run --release -p tests --bin fuzz -- commands --seconds $(SECONDS_EACH) --seed $(SEED)
 
 .PHONY: soak
-soak: setup ## Random commands against redis-server and Remora in every prefetch mode, four times SECONDS_EACH=60, SEED=now
-	cargo build --release -p server
+soak: setup ## Memory nodes killed ROUNDS=10 times; then random commands against redis-server, four times SECONDS_EACH=60, SEED=now
+	cargo build --release -p server -p memnode
+	ROUNDS=$(ROUNDS) SECONDS_EACH=2 cargo test --release -p tests --test far_nodes -- --nocapture
 	$(python) tests/conformance/run.py --binary $(server) --random $$((4 * $(SECONDS_EACH))) --seed $(SEED)
 
 .PHONY: cap

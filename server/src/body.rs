@@ -8,6 +8,7 @@
 //!
 //! Refuses to know a command. Everything runs on one thread; nothing borrows the engine across an await.
 
+use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::connection::{Connection, Serve};
 use crate::driver::{self, Timer};
@@ -170,15 +171,17 @@ pub fn run(mut config: Config) -> Result<(), StartError> {
         config.maxclients = room;
     }
     let uris = far_uris(&mut config)?;
+    let copies = config.far_copies;
     let mut runtime = Builder::new_current_thread();
     let runtime = runtime.enable_io().event_interval(TURN_TASKS_MAX).build_local(LocalOptions::default());
     let runtime = runtime.map_err(|error| StartError::new("cannot start", error))?;
     runtime.block_on(async {
         let listeners = listen::open_all(&config)?;
-        let links = LinkSet::open(&uris).map_err(|error| StartError(error.to_string()))?;
+        let links = LinkSet::open(&uris, copies).map_err(|error| StartError(error.to_string()))?;
         let link = SharedLink::new(links);
         let (engine, discarder) = new_engine(config, &link, &clock)?;
         let body = Rc::new(Body::new(engine, clock));
+        body.engine.borrow_mut().set_far_admin(Box::new(Admin::new(link.clone(), &body)));
         announce(&body.engine.borrow());
         serve(&body, listeners, link, discarder).await
     })
@@ -286,6 +289,9 @@ async fn tick(ticker: Watched, body: Rc<Body>, link: SharedLink) {
                 uri: link.uri,
                 state: link.state.to_owned(),
                 in_flight: link.in_flight,
+                errors: link.errors,
+                stale_pages: link.stale_pages,
+                lost_pages: link.lost_pages,
             };
             engine.set_link_reports(link.set().describe().into_iter().map(describe).collect());
             process::follow_log_level(&engine.config().loglevel);

@@ -120,7 +120,7 @@ impl Driver {
             self.link.submit(&self.batch, engine.frames(), now.monotonic);
             self.batch.clear();
         }
-        if self.link.in_flight() == 0 {
+        if self.link.in_flight() == 0 && !self.link.set().is_restless() {
             return submitted;
         }
         self.link.poll_landed(engine.frames(), now.monotonic, &mut self.landed);

@@ -3,6 +3,7 @@
 //! Refuses to start with anything it does not understand: one line on standard error, and exit code 1.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod body;
 mod clock;
 mod connection;

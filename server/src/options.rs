@@ -50,10 +50,11 @@ A Redis-compatible store with a small local memory and a heap in far memory.
       mem:8gb?latency=2.6us&bandwidth=100gbit   the same behind a modelled wire
       dax:/path?size=8gb      a byte-addressable device or file
       file:/path?size=8gb     a file or block device, by io_uring
+      nbd://host:10809/       a memory node; nbds://, nbd+unix:///?socket=PATH
+  --far-copies 1            2: each page on two far memories
   --prefetch ahead          ahead, guided, sequential or none
   --maxmemory BYTES         cap of the data, near and far; --maxmemory-policy
-  --requirepass PASSWORD    and --maxclients, --timeout, --tcp-keepalive,
-                            --loglevel, --logfile ... as in redis.conf
+  --requirepass PASSWORD    and --maxclients, --loglevel ... as in redis.conf
 
 A directive in FILE.conf is the same without '--'; '-' reads more from stdin.
   remora-server --port 7000 --local-memory 64mb --far-memory mem:4gb

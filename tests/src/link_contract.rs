@@ -13,13 +13,14 @@ use std::collections::{HashMap, HashSet};
 pub type Clause = fn(&mut Rig<'_>);
 
 /// Every clause that holds for every link, by name. Bounds: the link has at least [`PAGES_MIN`] pages.
-pub const CLAUSES: [(&str, Clause); 9] = [
+pub const CLAUSES: [(&str, Clause); 10] = [
     ("what_was_written_is_read_back", what_was_written_is_read_back),
     ("pages_that_were_never_written_read_as_zeros", pages_that_were_never_written_read_as_zeros),
     ("everything_lands_exactly_once", everything_lands_exactly_once),
     ("in_flight_counts_what_has_not_landed", in_flight_counts_what_has_not_landed),
     ("a_page_beyond_the_end_lands_out_of_range", a_page_beyond_the_end_lands_out_of_range),
     ("a_trim_never_lands_and_harms_no_neighbour", a_trim_never_lands_and_harms_no_neighbour),
+    ("a_trim_never_destroys_what_is_written_after_it", a_trim_never_destroys_what_is_written_after_it),
     ("waiting_returns_at_once_when_nothing_is_in_flight", waiting_returns_at_once_when_nothing_is_in_flight),
     ("waiting_alone_brings_everything_in", waiting_alone_brings_everything_in),
     ("ten_thousand_random_transfers_agree_with_a_model", ten_thousand_random_transfers_agree_with_a_model),
@@ -211,6 +212,28 @@ pub fn a_trim_never_lands_and_harms_no_neighbour(rig: &mut Rig<'_>) {
         assert!(holds(&rig.frames[100 + page as usize], page, 1), "page {page} was not trimmed");
     }
     assert!(holds(&rig.frames[112], 12, 2), "page 12 was written after the trim");
+}
+
+/// A trim never lands, so a write back of its pages may follow at any time, in the same batch or a later one; what was
+/// written then stays, however long the trim takes.
+pub fn a_trim_never_destroys_what_is_written_after_it(rig: &mut Rig<'_>) {
+    for round in 0..20 {
+        let version = round + 1;
+        (0..64).for_each(|n| fill(&mut rig.frames[n as usize], n, version));
+        let trim = Transfer { count: 2048, ..transfer(TransferKind::Trim, 0, 0) };
+        let writes: Vec<_> = (0..64).map(|n| write_back(n, n)).collect();
+        if round % 2 == 0 {
+            rig.submit(&[trim]);
+            rig.do_all(&writes);
+        } else {
+            rig.do_all(&[&[trim], &writes[..]].concat());
+        }
+        let reads: Vec<_> = (0..64).map(|n| needed(n, 100 + n)).collect();
+        rig.do_all(&reads);
+        for page in 0..64 {
+            assert!(holds(&rig.frames[100 + page as usize], page, version), "page {page}, round {round}");
+        }
+    }
 }
 
 /// A wait with nothing to wait for is no wait.

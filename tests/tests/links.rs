@@ -3,10 +3,15 @@
 use farmem::{Frame, FrameNo, Instant, Link, PAGE_SIZE, PageNo, Transfer, TransferKind};
 use farmem_link::{FarUri, LinkSet, SharedLink};
 use tests::link_contract::{CLAUSES, Rig};
+use tests::nodes::{Listen, Node};
 
 fn open(uris: &[String]) -> LinkSet {
+    open_copies(uris, 1)
+}
+
+fn open_copies(uris: &[String], copies: usize) -> LinkSet {
     let parse = |uri: &String| uri.parse::<FarUri>().expect("it is a URI");
-    LinkSet::open(&uris.iter().map(parse).collect::<Vec<_>>()).expect("far memory can be had")
+    LinkSet::open(&uris.iter().map(parse).collect::<Vec<_>>(), copies).expect("far memory can be had")
 }
 
 /// Runs every clause on a fresh link.
@@ -54,6 +59,62 @@ fn pages_striped_over_unequal_links_hold_to_the_contract() {
         let file = format!("file:{}/{name}?size=48mb", dir.path().display());
         open(&["mem:80mb?latency=2.6us&bandwidth=100gbit".into(), file, "mem:32mb".into()])
     });
+}
+
+#[test]
+fn our_memory_node_holds_to_the_contract_over_a_unix_socket_and_tcp() {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    for (name, clause) in CLAUSES {
+        for listen in [Listen::Unix(dir.path().join(name)), Listen::free_port()] {
+            let node = Node::memnode("64mb", listen);
+            clause(&mut Rig::new(&mut open(&[node.patient_uri()])));
+        }
+    }
+}
+
+#[test]
+fn nbdkit_holds_to_the_contract_over_a_unix_socket_and_tcp_in_any_order() {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    // Some replies late: then they come out of order.
+    let late = ["--filter=delay", "memory", "64M", "rdelay=1ms", "wdelay=2ms"];
+    for (name, clause) in CLAUSES {
+        for (plugin, listen) in [
+            (&["memory", "64M"][..], Listen::Unix(dir.path().join(name))),
+            (&["memory", "64M"][..], Listen::free_port()),
+            (&["--filter=noparallel", "memory", "64M"][..], Listen::free_port()),
+            (&late[..], Listen::free_port()),
+        ] {
+            let Some(node) = Node::nbdkit(plugin, listen) else { return };
+            clause(&mut Rig::new(&mut open(&[node.patient_uri()])));
+        }
+    }
+}
+
+#[test]
+fn qemu_nbd_holds_to_the_contract_with_one_connection() {
+    let dir = tempfile::tempdir_in("/dev/shm").expect("tmpfs is there");
+    for (name, clause) in CLAUSES {
+        let file = dir.path().join(format!("{name}.raw"));
+        std::fs::File::create(&file).and_then(|file| file.set_len(64 << 20)).expect("it can be made");
+        let Some(node) = Node::qemu_nbd(&file, Listen::Unix(dir.path().join(name))) else { return };
+        clause(&mut Rig::new(&mut open(&[node.patient_uri()])));
+    }
+}
+
+#[test]
+fn two_copies_hold_to_the_contract() {
+    holds_to_the_contract(|_| open_copies(&["mem:64mb".into(), "mem:64mb?latency=2.6us".into()], 2));
+    holds_to_the_contract(|_| open_copies(&["mem:32mb".into(), "mem:48mb".into(), "mem:64mb".into()], 2));
+}
+
+#[test]
+fn two_copies_on_memory_nodes_hold_to_the_contract() {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    for (name, clause) in CLAUSES {
+        let node = |half| Node::memnode("64mb", Listen::Unix(dir.path().join(format!("{name}{half}"))));
+        let nodes = [node(0), node(1)];
+        clause(&mut Rig::new(&mut open_copies(&nodes.each_ref().map(Node::patient_uri), 2)));
+    }
 }
 
 #[test]

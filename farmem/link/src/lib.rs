@@ -3,12 +3,14 @@
 //! ```text
 //!   FarUri ──► LinkSet ──┬─► MemLink   a named mapping of this process, with a wire model if asked
 //!   (typed)    (slabs)   ├─► DaxLink   a byte-addressable file or device, copied by the processor
-//!                        └─► FileLink  O_DIRECT and io_uring, straight into and out of frames
+//!                        ├─► FileLink  O_DIRECT and io_uring, straight into and out of frames
+//!                        └─► NbdLink   a memory node over TCP, TLS or a Unix socket
 //! ```
 //!
 //! Knows pages, frames and bytes; knows neither who asks for a page nor why, and never retries: what fails
-//! lands with its error. Linux only. Time comes from the `now` that the caller passes;
-//! [`monotonic_now`] is the clock of a body, and the only one used where a link really waits.
+//! lands with its error (but a node whose connection breaks may come back within the deadline). Linux only.
+//! Time comes from the `now` that the caller passes; [`monotonic_now`] is the clock of a body, and the only one
+//! used where a link really waits.
 #![deny(unsafe_code)]
 
 #[allow(unsafe_code)]
@@ -31,7 +33,8 @@ pub use dax::DaxLink;
 pub use farmem::Wire;
 pub use file::FileLink;
 pub use mem::MemLink;
-pub use set::{LinkSet, LinkState, OpenError, SharedLink};
+pub use nbd::NbdLink;
+pub use set::{Copier, Door, InlineCopier, Job, JobEnd, LinkSet, LinkState, OpenError, OpenTwin, SharedLink};
 pub use uri::{FarUri, UriError};
 
 use farmem::{Instant, PAGE_SIZE};

@@ -49,6 +49,15 @@ impl MemLink {
         })
     }
 
+    /// Another link to the same memory, without a wire.
+    ///
+    /// # Errors
+    /// What mmap answers.
+    pub(crate) fn twin(&self) -> io::Result<MemLink> {
+        let far = SharedMap::new(self.far.file().try_clone()?, self.pages)?;
+        Ok(MemLink { far, pages: self.pages, wire: None, ended: Ended::default() })
+    }
+
     /// No wire: the page moves here and now.
     #[inline]
     fn copy_now(&mut self, transfer: Transfer, frames: &mut [Frame], now: Instant) {

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!   mem:8gb[?latency=2.6us&bandwidth=100gbit]    dax:/path[?size=8gb]    file:/path[?size=8gb]
+//!   nbd://host[:port]/[export], nbds://, nbd+unix:///[export]?socket=PATH    (see nbd/uri.rs)
 //! ```
 //!
-//! Refuses to guess: an unknown scheme, parameter or unit is one clear line. Paths are taken literally up
-//! to the last `?`, without percent-decoding.
+//! Refuses to guess: an unknown scheme, parameter or unit is one clear line. The paths of
+//! dax: and file: are taken literally up to the last `?`, without percent-decoding.
 
+use crate::nbd::NbdUri;
 use farmem::{PAGE_SIZE, Wire};
 use std::fmt;
 use std::path::PathBuf;
@@ -39,6 +41,8 @@ pub enum FarUri {
         /// Size if given. Units: bytes.
         size_bytes: Option<u64>,
     },
+    /// A memory node.
+    Nbd(NbdUri),
 }
 
 /// The client is wrong: this is not a far-memory URI. One line, naming the URI.
@@ -72,7 +76,7 @@ fn parse(text: &str) -> Result<FarUri, String> {
             let size_bytes = parse_size(body)?;
             let mut wire = Wire::default();
             for_each_parameter(query, |name, value| match name {
-                "latency" => parse_latency(value).map(|ns| wire.latency_ns = ns),
+                "latency" => parse_duration(value, "latency such as 2.6us").map(|ns| wire.latency_ns = ns),
                 "bandwidth" => parse_bandwidth(value).map(|bits| wire.bandwidth_bits = bits),
                 _ => Err(format!("mem: has no parameter '{name}', only latency and bandwidth")),
             })?;
@@ -81,7 +85,8 @@ fn parse(text: &str) -> Result<FarUri, String> {
         "dax" => parse_path(scheme, body, query).map(|(path, size_bytes)| FarUri::Dax { path, size_bytes }),
         "file" => parse_path(scheme, body, query).map(|(path, size_bytes)| FarUri::File { path, size_bytes }),
         "" => Err("a URI such as mem:8gb is wanted".into()),
-        _ => Err(format!("this build has no '{scheme}:', only mem:, dax: and file:")),
+        _ if NbdUri::is_scheme(scheme) => NbdUri::parse(scheme, body, query).map(FarUri::Nbd),
+        _ => Err(format!("this build has no '{scheme}:', only mem:, dax:, file: and nbd:")),
     }
 }
 
@@ -97,7 +102,7 @@ fn parse_path(scheme: &str, path: &str, query: &str) -> Result<(PathBuf, Option<
     Ok((PathBuf::from(path), size_bytes))
 }
 
-fn for_each_parameter(
+pub(crate) fn for_each_parameter(
     query: &str,
     mut each: impl FnMut(&str, &str) -> Result<(), String>,
 ) -> Result<(), String> {
@@ -116,7 +121,7 @@ fn parse_number<'t>(text: &'t str, what: &str) -> Result<(f64, String), String> 
 }
 
 /// A size as in redis.conf: `1k` is 1000 bytes, `1kb` is 1024.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let bad = || format!("'{text}' is no size such as 8gb");
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
@@ -142,21 +147,22 @@ fn parse_size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Longest latency that makes sense: an hour.
-const LATENCY_NS_MAX: f64 = 3.6e12;
+/// Longest time that makes sense: an hour.
+const DURATION_NS_MAX: f64 = 3.6e12;
 
-fn parse_latency(text: &str) -> Result<u64, String> {
-    let (number, unit) = parse_number(text, "latency such as 2.6us")?;
+/// A time such as `what` says. Units: nanoseconds.
+pub(crate) fn parse_duration(text: &str, what: &str) -> Result<u64, String> {
+    let (number, unit) = parse_number(text, what)?;
     let unit_ns = match unit.as_str() {
         "ns" => 1.0,
         "us" => 1e3,
         "ms" => 1e6,
         "s" => 1e9,
-        _ => return Err(format!("'{text}' is no latency such as 2.6us (ns, us, ms or s)")),
+        _ => return Err(format!("'{text}' is no {what} (ns, us, ms or s)")),
     };
     let ns = (number * unit_ns).round();
-    if ns > LATENCY_NS_MAX {
-        return Err(format!("latency '{text}' is more than an hour"));
+    if ns > DURATION_NS_MAX {
+        return Err(format!("'{text}' is more than an hour"));
     }
     Ok(ns as u64)
 }
@@ -196,6 +202,7 @@ impl fmt::Display for FarUri {
             }
             FarUri::Dax { path, size_bytes } => write_path(f, "dax", path, *size_bytes),
             FarUri::File { path, size_bytes } => write_path(f, "file", path, *size_bytes),
+            FarUri::Nbd(uri) => uri.fmt(f),
         }
     }
 }
@@ -211,7 +218,7 @@ fn write_path(
 }
 
 /// A size in the largest unit that divides it.
-struct Size(u64);
+pub(crate) struct Size(pub u64);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -222,7 +229,7 @@ impl fmt::Display for Size {
 }
 
 /// A quantity in the largest unit, each 1000 times the one before, of which there is at least one.
-struct Scaled(u64, &'static [&'static str]);
+pub(crate) struct Scaled(pub u64, pub &'static [&'static str]);
 
 impl fmt::Display for Scaled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -281,8 +288,7 @@ mod tests {
         for (typed, part) in [
             ("8gb", "a URI such as mem:8gb is wanted"),
             (":8gb", "a URI such as mem:8gb is wanted"),
-            ("nbd://host:10809/", "this build has no 'nbd:', only mem:, dax: and file:"),
-            ("rdma://host", "this build has no 'rdma:'"),
+            ("rdma://host", "this build has no 'rdma:', only mem:, dax:, file: and nbd:"),
             ("lz4:2gb", "this build has no 'lz4:'"),
             ("mem:", "is no size"),
             ("mem:8xb", "is no size"),

@@ -81,6 +81,8 @@ pub struct Config {
     pub local_memory: u64,
     /// URIs, one a far memory.
     pub far_memory: Vec<String>,
+    /// On how many of them each page lies: 1 or 2.
+    pub far_copies: usize,
     /// What is done on a miss.
     pub prefetch: Prefetch,
     /// Cap of the data set, near and far. Units: bytes; 0 is none.
@@ -132,6 +134,7 @@ impl Default for Config {
             requirepass: String::new(),
             local_memory: 256 << 20,
             far_memory: Vec::new(),
+            far_copies: 1,
             prefetch: Prefetch::Ahead,
             maxmemory: 0,
             maxmemory_policy: MaxmemoryPolicy::NoEviction,
@@ -149,8 +152,17 @@ impl Default for Config {
 }
 
 /// Directives that cannot be changed while the server runs.
-const START_ONLY: &[&str] =
-    &["port", "bind", "unixsocket", "tcp-backlog", "far-memory", "prefetch", "pager", "logfile"];
+const START_ONLY: &[&str] = &[
+    "port",
+    "bind",
+    "unixsocket",
+    "tcp-backlog",
+    "far-memory",
+    "far-copies",
+    "prefetch",
+    "pager",
+    "logfile",
+];
 
 /// Directives with two names: the other one, and the one that it is known by here.
 const ALIASES: &[(&str, &str)] = &[("list-max-ziplist-size", "list-max-listpack-size")];
@@ -189,6 +201,7 @@ impl Config {
                 self.local_memory = bytes;
             }
             "far-memory" => self.far_memory.push(value),
+            "far-copies" => self.far_copies = bounded(&value, 1, 2)? as usize,
             "prefetch" => self.prefetch = choice(&value, &PREFETCHES)?,
             "maxmemory" => self.maxmemory = memory(&value)?,
             "maxmemory-policy" => self.maxmemory_policy = choice(&value, &POLICIES)?,
@@ -261,7 +274,7 @@ impl Config {
 
     /// Every directive with its value.
     pub fn all(&self) -> Vec<(String, String)> {
-        let own: [(&str, String); 22] = [
+        let own: [(&str, String); 23] = [
             ("port", self.port.to_string()),
             ("bind", self.bind.join(" ")),
             ("unixsocket", self.unixsocket.clone()),
@@ -273,6 +286,7 @@ impl Config {
             ("requirepass", self.requirepass.clone()),
             ("local-memory", self.local_memory.to_string()),
             ("far-memory", self.far_memory.join(" ")),
+            ("far-copies", self.far_copies.to_string()),
             ("prefetch", spell(self.prefetch, &PREFETCHES)),
             ("pager", self.pager.clone()),
             ("maxmemory", self.maxmemory.to_string()),

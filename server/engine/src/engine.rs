@@ -46,6 +46,12 @@ pub struct LinkReport {
     pub state: String,
     /// Transfers in flight.
     pub in_flight: usize,
+    /// Transfers that failed.
+    pub errors: u64,
+    /// Pages that it has missed and another link has.
+    pub stale_pages: u64,
+    /// Pages that it came back without and nobody has.
+    pub lost_pages: u64,
 }
 
 /// The least frames that the store works with, however much near memory the index takes: one window for
@@ -340,6 +346,11 @@ impl Engine {
         self.keys.far.pager.balance(now.monotonic);
     }
 
+    /// Lets FARMEM add and remove far memory.
+    pub fn set_far_admin(&mut self, admin: alloc::boxed::Box<dyn crate::FarAdmin>) {
+        self.keys.far.admin = Some(admin);
+    }
+
     /// What the body knows of its links, for INFO.
     pub fn set_link_reports(&mut self, reports: Vec<LinkReport>) {
         self.server.links = reports;
@@ -374,6 +385,8 @@ impl Engine {
     pub fn handle_tick(&mut self, now: Now) {
         self.keys.clock.seconds = ((now.unix_ms / 1000) & 0xff_ffff) as u32;
         self.server.handle_tick(now, &mut self.keys);
+        self.keys.far.may_have_lost =
+            self.keys.far.admin.as_ref().is_some_and(|admin| admin.lost_pages() > 0);
         self.keys.expire_cycle(now.unix_ms);
         self.relieve_stalled(now);
         self.close_idle(now);

@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use farmem::{HeapError, PagerError};
+use farmem::{HeapError, LinkError, PagerError};
 
 /// The client is wrong. Source: the texts are those of Redis 7.0.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -95,6 +95,9 @@ impl Failure {
             }
             Failure::World(PagerError::ChecksumMismatch(_)) => {
                 b"FARMEMORYCORRUPT a page of this value failed its checksum"
+            }
+            Failure::World(PagerError::Link(LinkError::Lost)) => {
+                b"FARMEMORYLOST a page of this value is gone: far memory came back without it"
             }
             Failure::World(PagerError::Link(_)) => {
                 b"FARMEMORYLOST far memory could not deliver a page of this value"

@@ -7,6 +7,7 @@
 //! gone, and whoever wants to change bytes that the borrower may still read has to replace it.
 
 use crate::error::Outcome;
+use crate::lost::FarAdmin;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use farmem::{Extent, FarAddr, Heap, HeapError, PAGE_SIZE, PageNo, PageRange, PageState, Pager, PagerError};
@@ -26,6 +27,10 @@ pub struct Far {
     /// Frames that the pager may use. See [`Far::set_budget`].
     budget_frames: u32,
     borrows: HashMap<u64, Borrow>,
+    /// Whom to ask about links; none in a body without any.
+    pub admin: Option<Box<dyn FarAdmin>>,
+    /// Whether some page may be lost: looked at by every tick.
+    pub may_have_lost: bool,
 }
 
 /// A reply of more pages than this is streamed whatever the budget. 256 pages are 1 MiB.
@@ -33,7 +38,14 @@ const HOLD_PAGES_MAX: u32 = 256;
 
 impl Far {
     pub fn new(pager: Box<dyn Pager>, far_pages: u32, budget_frames: u32) -> Far {
-        Far { pager, heap: Heap::new(far_pages), budget_frames, borrows: HashMap::new() }
+        Far {
+            pager,
+            heap: Heap::new(far_pages),
+            budget_frames,
+            borrows: HashMap::new(),
+            admin: None,
+            may_have_lost: false,
+        }
     }
 
     /// Sets how many frames the pager may use.
@@ -239,6 +251,13 @@ impl Far {
         range.pages().all(|page| {
             self.pager.resident(page.addr(), 1).is_some() || self.pager.state(page) == PageState::Untouched
         })
+    }
+
+    /// Whether a page of the run is lost: far memory has come back without it.
+    pub fn is_any_lost(&self, range: PageRange) -> bool {
+        let Some(admin) = &self.admin else { return false };
+        let is_away = |page| matches!(self.pager.state(page), PageState::Remote | PageState::Fetching);
+        self.may_have_lost && range.pages().any(|page| is_away(page) && admin.is_lost(page))
     }
 
     /// The largest reply that holds its frames; a larger one is streamed. Units: pages.

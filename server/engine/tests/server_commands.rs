@@ -47,6 +47,8 @@ fn info_farmem_has_every_field_and_no_other() {
         uri: "mem:1gb".into(),
         state: "up".into(),
         in_flight: 3,
+        lost_pages: 2,
+        ..engine::LinkReport::default()
     }]);
     let known = "pager prefetch local_budget_bytes local_used_bytes index_bytes client_buffer_bytes frames_total \
                  frames_free frames_dirty frames_pinned far_capacity_bytes far_used_bytes far_fragmentation_ratio \
@@ -57,7 +59,7 @@ fn info_farmem_has_every_field_and_no_other() {
     known.sort_unstable();
     let fields = fields(&mut store, client, "INFO farmem");
     assert_eq!(fields.keys().collect::<Vec<_>>(), known);
-    assert_eq!(fields["link0"], "uri=mem:1gb,state=up,in_flight=3");
+    assert_eq!(fields["link0"], "uri=mem:1gb,state=up,in_flight=3,errors=0,stale_pages=0,lost_pages=2");
     assert_eq!((fields["pager"].as_str(), fields["prefetch"].as_str()), ("soft", "ahead"));
     assert_eq!(fields["local_budget_bytes"], (8 << 20).to_string());
     assert_eq!(fields["far_capacity_bytes"], (1u64 << 30).to_string());

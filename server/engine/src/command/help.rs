@@ -111,8 +111,14 @@ pub const CLIENT: &[&str] = &[
 
 /// Of FARMEM, which is ours.
 pub const FARMEM: &[&str] = &[
+    "ADD <uri>",
+    "    Use one more far memory, for copies of what others hold.",
     "EVICT (<key>|ALL)",
     "    Move the pages of a value, or of all values, out of local memory.",
+    "LOST",
+    "    Return how many pages and keys are gone, and the names of some.",
+    "REMOVE <uri>",
+    "    Copy what a far memory holds to the others, then let go of it.",
     "RESIDENCY <key>",
     "    Return how many pages of a value there are and how many are in local memory.",
     "STATS",

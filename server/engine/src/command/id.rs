@@ -116,8 +116,11 @@ pub enum CommandId {
     Swapdb,
     Time,
     Farmem,
+    FarmemAdd,
     FarmemEvict,
     FarmemHelp,
+    FarmemLost,
+    FarmemRemove,
     FarmemResidency,
     FarmemStats,
 }

@@ -88,6 +88,13 @@ impl Context<'_> {
         self.keys.find(self.client.db, key, self.now.unix_ms)
     }
 
+    /// Finds a key to replace it, whatever it holds: if its name is on a page that is lost, it is deleted.
+    #[inline]
+    pub fn find_to_replace(&mut self, key: &[u8]) -> Outcome<Option<Found>> {
+        self.keys.drop_lost(self.client.db, key);
+        self.find(key)
+    }
+
     /// Finds a string to read it.
     /// # Errors
     /// `WRONGTYPE` if the key holds something else.

@@ -6,8 +6,11 @@
 use super::Context;
 use crate::args::Args;
 use crate::command::help;
-use crate::error::Outcome;
+use crate::error::{CommandError, Outcome};
 use crate::keyspace::index::Entry;
+use crate::lost::FarAdmin;
+use alloc::format;
+use alloc::string::String;
 use farmem::PageState;
 
 /// `FARMEM HELP`.
@@ -75,6 +78,46 @@ pub fn evict(context: &mut Context, args: &Args) -> Outcome {
         }
     };
     context.reply.integer(i64::from(evicted));
+    Ok(())
+}
+
+/// `FARMEM ADD uri`: opens one more far memory, for copies. Answers when it has been reached, or why not.
+pub fn add(context: &mut Context, args: &Args) -> Outcome {
+    administer(context, args, |admin, uri| admin.add(uri))
+}
+
+/// `FARMEM REMOVE uri`: begins to drain one; INFO shows it until nothing is left on it.
+pub fn remove(context: &mut Context, args: &Args) -> Outcome {
+    administer(context, args, |admin, uri| admin.remove(uri))
+}
+
+fn administer(
+    context: &mut Context,
+    args: &Args,
+    order: impl FnOnce(&mut dyn FarAdmin, &str) -> Result<(), String>,
+) -> Outcome {
+    let uri = String::from_utf8_lossy(args.get(2));
+    let Some(admin) = &mut context.keys.far.admin else {
+        return Err(CommandError::Text("ERR this server's far memory cannot be changed").into());
+    };
+    order(admin.as_mut(), &uri).map_err(|why| CommandError::Owned(format!("ERR {why}")))?;
+    context.reply.ok();
+    Ok(())
+}
+
+/// `FARMEM LOST`: pages and keys that far memory came back without, and the names of the first 100. Fetches nothing, so
+/// a key whose name is not here (or is lost too) is shown by database and fingerprint.
+pub fn lost(context: &mut Context, _: &Args) -> Outcome {
+    let pages = context.keys.far.admin.as_ref().map_or(0, |admin| admin.lost_pages());
+    let lost = context.keys.lost();
+    context.reply.map(3);
+    for (name, count) in [(&b"pages"[..], pages), (b"keys", lost.keys)] {
+        context.reply.bulk(name);
+        context.reply.integer(count as i64);
+    }
+    context.reply.bulk(b"names");
+    context.reply.array(lost.names.len());
+    lost.names.iter().for_each(|name| context.reply.bulk(name));
     Ok(())
 }
 

@@ -35,7 +35,9 @@ pub fn plan_keys(plan: &mut Plan, args: &Args) {
 pub fn del(context: &mut Context, args: &Args) -> Outcome {
     let mut deleted = 0;
     for key in args.iter_from(1) {
-        if let Some(found) = context.keys.peek(context.client.db, key, context.now.unix_ms)? {
+        if context.keys.drop_lost(context.client.db, key) {
+            deleted += 1;
+        } else if let Some(found) = context.keys.peek(context.client.db, key, context.now.unix_ms)? {
             context.keys.delete(context.client.db, found);
             deleted += 1;
         }

@@ -11,6 +11,7 @@
 use super::Context;
 use crate::args::Args;
 use crate::command::{CommandSpec, table};
+use crate::engine::LinkReport;
 use crate::error::Outcome;
 use crate::resp::encode;
 use alloc::string::String;
@@ -234,9 +235,13 @@ fn far_memory(info: &mut Info, context: &Context) {
     }
     info.field("checksum_failures", pager.checksum_failures);
     for (index, link) in server.links.iter().enumerate() {
-        let (uri, state, in_flight) = (&link.uri, &link.state, link.in_flight);
-        write!(info.text, "link{index}:uri={uri},state={state},in_flight={in_flight}\r\n")
-            .expect("a String takes what is written");
+        let LinkReport { uri, state, in_flight, errors, stale_pages, lost_pages } = link;
+        write!(
+            info.text,
+            "link{index}:uri={uri},state={state},in_flight={in_flight},errors={errors},\
+             stale_pages={stale_pages},lost_pages={lost_pages}\r\n"
+        )
+        .expect("a String takes what is written");
     }
 }
 

@@ -142,8 +142,11 @@ impl KeySpace {
         let mut count = 0;
         for position in self.dbs[db].index.find(hash) {
             let entry = *self.dbs[db].index.get(position);
-            let object = self.key_object(entry);
-            plan.push(self.far.pages_of(object));
+            let pages = self.far.pages_of(self.key_object(entry));
+            // A lost page cannot be waited for: whoever reads it hears so, and whoever overwrites it need not.
+            if !(self.far.may_have_lost && self.far.is_any_lost(pages)) {
+                plan.push(pages);
+            }
             count += 1;
             only = Some(entry);
         }

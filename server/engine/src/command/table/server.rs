@@ -118,6 +118,11 @@ given.",
         .summary("A container for far memory commands")
         .complexity("Depends on subcommand.")
         .subcommands(&[
+            CommandSpec::new("farmem|add", CommandId::FarmemAdd, 3, Group::Server, "0.1.0")
+                .summary("Use one more far memory, for copies of what others hold")
+                .complexity("O(1)")
+                .flags(&[Admin, Noscript])
+                .arguments(&[Arg::new("uri", ArgType::String)]),
             CommandSpec::new("farmem|evict", CommandId::FarmemEvict, 3, Group::Server, "0.1.0")
                 .summary("Move the pages of a value, or of all, out of local memory")
                 .complexity("O(N) where N is the number of pages to evict")
@@ -131,6 +136,15 @@ given.",
                 .summary("Show helpful text about the different subcommands")
                 .complexity("O(1)")
                 .flags(&[Loading, Stale]),
+            CommandSpec::new("farmem|lost", CommandId::FarmemLost, 2, Group::Server, "0.1.0")
+                .summary("How many pages and keys are gone, and the names of some")
+                .complexity("O(N) where N is the number of keys")
+                .flags(&[Admin, Noscript]),
+            CommandSpec::new("farmem|remove", CommandId::FarmemRemove, 3, Group::Server, "0.1.0")
+                .summary("Copy what a far memory holds to the others, then let go of it")
+                .complexity("O(1)")
+                .flags(&[Admin, Noscript])
+                .arguments(&[Arg::new("uri", ArgType::String)]),
             CommandSpec::new("farmem|residency", CommandId::FarmemResidency, 3, Group::Server, "0.1.0")
                 .summary("How many pages of a value are in local memory")
                 .complexity("O(N) where N is the number of pages of the value")

@@ -44,7 +44,7 @@ pub fn plan_set(plan: &mut Plan, args: &Args) {
 pub fn set(context: &mut Context, args: &Args) -> Outcome {
     if args.len() == 3 {
         let key = args.get(1);
-        let found = context.find(key)?;
+        let found = context.find_to_replace(key)?;
         store(context, key, found, Source::argument(args, 2), None)?;
         context.reply.ok();
         return Ok(());
@@ -77,7 +77,7 @@ fn set_options(args: &Args) -> Outcome<SetOptions> {
 fn set_with(context: &mut Context, args: &Args, options: SetOptions) -> Outcome {
     let key = args.get(1);
     let at_ms = options.expiry.at_ms(context, args, "set")?;
-    let found = if options.get { reply_old(context, key)? } else { context.find(key)? };
+    let found = if options.get { reply_old(context, key)? } else { context.find_to_replace(key)? };
     if (options.only_new && found.is_some()) || (options.only_existing && found.is_none()) {
         if !options.get {
             context.reply.null();
@@ -165,7 +165,7 @@ fn set_expiring(context: &mut Context, args: &Args, in_seconds: bool, command: &
     let at_ms = super::expiry_ms(number, in_seconds, true, context.now.unix_ms)
         .ok_or_else(|| CommandError::Owned(format!("ERR invalid expire time in '{command}' command")))?;
     let key = args.get(1);
-    let found = context.find(key)?;
+    let found = context.find_to_replace(key)?;
     store(context, key, found, Source::argument(args, 3), Some(at_ms))?;
     context.reply.ok();
     Ok(())
@@ -229,7 +229,7 @@ fn set_all(context: &mut Context, args: &Args) -> Outcome {
     for index in (1..args.len()).step_by(2) {
         let key = args.get(index);
         let source = Source::argument(args, index + 1);
-        let next = match context.find(key) {
+        let next = match context.find_to_replace(key) {
             Ok(Some(found)) if context.keys.goes_in_place(found, source) => Ok(None),
             Ok(_) => context.keys.prepare_string(key, source).map(Some),
             Err(failure) => Err(failure),
