@@ -180,15 +180,26 @@ impl LinkSet {
             }
             _ => self.repair.is_due = true,
         }
-        let Some(write) = self.under_way.writes.get_mut(&end.transfer.page) else { return Some(end) };
+        let Some(write) = self.under_way.writes.get_mut(&end.transfer.page) else {
+            self.note_gaps(number, page);
+            return Some(end);
+        };
         write.left -= 1;
         write.is_held |= is_held;
         if write.left > 0 {
             return None;
         }
         let write = self.under_way.writes.remove(&end.transfer.page).expect("looked at above");
+        self.note_gaps(number, page);
         let result = if write.is_held { Ok(()) } else { end.result.and(Err(LinkError::Down)) };
         Some(Landed { result, ..end })
+    }
+
+    /// A page that was written has landed everywhere: a copy that it was not sent to has missed it. A look for something
+    /// to repair may have found nothing while the page was on its way.
+    fn note_gaps(&mut self, number: usize, page: u32) {
+        let slab = &self.slabs[number];
+        self.repair.is_due |= slab.is_written(page) && slab.copies().any(|(copy, _)| !slab.holds(copy, page));
     }
 
     /// A fetch has failed: sends for another copy, or says why there is none.
