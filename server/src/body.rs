@@ -212,7 +212,7 @@ fn new_engine(config: Config, link: &SharedLink, clock: &Clock) -> Result<(Engin
         budget_frames,
         far_pages,
         config.prefetch,
-        Some(Box::new(link.clone())),
+        Some(Box::new(link.door())),
     );
     let seed = process::random_seed().map_err(|error| StartError::new("cannot draw a seed", error))?;
     let mut engine = Engine::new(config, Box::new(pager), far_pages, seed, clock.now());

@@ -34,7 +34,9 @@ pub use farmem::Wire;
 pub use file::FileLink;
 pub use mem::MemLink;
 pub use nbd::NbdLink;
-pub use set::{Copier, Door, InlineCopier, Job, JobEnd, LinkSet, LinkState, OpenError, OpenTwin, SharedLink};
+pub use set::{
+    Copier, Door, InlineCopier, Job, JobEnd, LinkSet, LinkState, OpenError, OpenTwin, PagerDoor, SharedLink,
+};
 pub use uri::{FarUri, UriError};
 
 use farmem::{Instant, PAGE_SIZE};

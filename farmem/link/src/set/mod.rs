@@ -24,7 +24,7 @@ mod slabs;
 
 pub use copier::{Copier, InlineCopier, Job, JobEnd};
 pub use member::{Door, OpenTwin};
-pub use shared::SharedLink;
+pub use shared::{PagerDoor, SharedLink};
 
 use crate::ended::Ended;
 use crate::monotonic_now;
