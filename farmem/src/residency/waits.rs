@@ -21,7 +21,7 @@ const GUESSES_QUEUED_MAX: usize = 1024;
 /// Failed pages remembered until their clients come back for them.
 const FAILURES_MAX: usize = 4096;
 
-/// Spreads page numbers and tickets, which come from this process and need no keyed hash.
+/// Spreads page numbers, which come from this process and need no keyed hash.
 #[derive(Default)]
 pub(super) struct IdHasher(u64);
 
@@ -92,6 +92,11 @@ pub(super) struct FreshWait<'a> {
 /// Bits of a ticket that say where its wait is; the others tell it from those before it in that place.
 const PLACE_BITS: u32 = 24;
 
+#[inline]
+fn place_of(ticket: Ticket) -> u32 {
+    (ticket.0 & ((1 << PLACE_BITS) - 1)) as u32
+}
+
 /// The waits that are not over, each in the place that its ticket names.
 #[derive(Default)]
 struct WaitTable {
@@ -119,13 +124,13 @@ impl WaitTable {
 
     #[inline]
     fn get(&self, ticket: Ticket) -> Option<&Wait> {
-        let wait = self.waits.get((ticket.0 & ((1 << PLACE_BITS) - 1)) as usize)?;
+        let wait = self.waits.get(place_of(ticket) as usize)?;
         (wait.ticket == Some(ticket)).then_some(wait)
     }
 
     #[inline]
     fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Wait> {
-        let wait = self.waits.get_mut((ticket.0 & ((1 << PLACE_BITS) - 1)) as usize)?;
+        let wait = self.waits.get_mut(place_of(ticket) as usize)?;
         (wait.ticket == Some(ticket)).then_some(wait)
     }
 
@@ -134,7 +139,7 @@ impl WaitTable {
         let Some(wait) = self.get_mut(ticket) else { return false };
         wait.ticket = None;
         wait.want.clear();
-        self.vacant.push((ticket.0 & ((1 << PLACE_BITS) - 1)) as u32);
+        self.vacant.push(place_of(ticket));
         true
     }
 
