@@ -11,6 +11,7 @@
 //! has left it while a reply holds it or a link still moves it; it is free when both are over. Knows no
 //! page table: who takes a victim tells the page table itself.
 
+use super::free::FreeFrames;
 use super::sieve::Sieve;
 use crate::mapping::Checksum;
 use crate::page::{FrameNo, PageNo};
@@ -106,8 +107,7 @@ pub(super) struct FrameTable {
     metas: Vec<FrameMeta>,
     arena_frames: u32,
     budget_frames: u32,
-    /// Last in, first out, so that memory that has been touched is used first.
-    free: Vec<FrameNo>,
+    free: FreeFrames,
     retired: Vec<FrameNo>,
     /// How many of `retired`, from its start, have been given out by `poll_discard`.
     discarded: usize,
@@ -127,7 +127,7 @@ impl FrameTable {
             metas: Vec::new(),
             arena_frames,
             budget_frames: 0,
-            free: Vec::new(),
+            free: FreeFrames::new(),
             retired: Vec::new(),
             discarded: 0,
             sieve: Sieve::new(),
@@ -307,12 +307,12 @@ impl FrameTable {
     /// Frames that can be taken without evicting anything.
     #[inline]
     pub(super) fn free_count(&self) -> u32 {
-        self.free.len() as u32 + self.budget_frames.saturating_sub(self.live())
+        self.free.len() + self.budget_frames.saturating_sub(self.live())
     }
 
     /// Takes a free frame.
     pub(super) fn take(&mut self) -> Option<FrameNo> {
-        if let Some(frame) = self.free.pop() {
+        if let Some(frame) = self.free.take() {
             return Some(frame);
         }
         if self.live() >= self.budget_frames {
@@ -343,13 +343,13 @@ impl FrameTable {
                 meta.state = FrameState::Retired;
             }
         });
-        if over_budget { self.retired.push(frame) } else { self.free.push(frame) }
+        if over_budget { self.retired.push(frame) } else { self.free.insert(frame) }
     }
 
     pub(super) fn set_budget(&mut self, frames: u32) {
         self.budget_frames = frames.min(self.arena_frames);
         while self.live() > self.budget_frames {
-            let Some(frame) = self.free.pop() else { break };
+            let Some(frame) = self.free.take() else { break };
             self.metas[frame.0 as usize].state = FrameState::Retired;
             self.retired.push(frame);
         }
@@ -362,7 +362,7 @@ impl FrameTable {
     /// Makes room for every frame in every list, so that a trap allocates nothing.
     pub(super) fn prepare(&mut self) {
         let frames = self.budget_frames.max(self.live()) as usize;
-        self.free.reserve(frames.saturating_sub(self.free.len()));
+        self.free.reserve(frames.max(self.metas.len()));
         self.retired.reserve(frames.saturating_sub(self.retired.len()));
         self.dirty_queue.reserve(frames.saturating_sub(self.dirty_queue.len()));
     }
@@ -421,7 +421,7 @@ impl FrameTable {
     pub(super) fn near_bytes(&self) -> usize {
         self.metas.len() * size_of::<FrameMeta>()
             + self.sieve.near_bytes()
-            + (self.free.capacity() + self.retired.capacity() + self.dirty_queue.capacity())
-                * size_of::<FrameNo>()
+            + self.free.near_bytes()
+            + (self.retired.capacity() + self.dirty_queue.capacity()) * size_of::<FrameNo>()
     }
 }

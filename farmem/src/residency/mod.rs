@@ -16,6 +16,7 @@ mod access;
 mod cleaner;
 mod door;
 mod frames;
+mod free;
 mod moves;
 mod sieve;
 mod waits;
