@@ -190,16 +190,16 @@ get_mixed  sequential   12050  12050      0
 get_mixed  none          9728   9728      0
 lrange_100 ahead        20892  20892      0
 lrange_100 guided       21281  21281      0
-lrange_100 sequential   37910  37910      0
+lrange_100 sequential   37835  37835      0
 lrange_100 none         21281  21281      0
-lrange_all ahead        45556  45556      0
-lrange_all guided       45445  45445      0
-lrange_all sequential   84511  84511      0
-lrange_all none         45445  45445      0
-lrange_mid ahead        12721  12721      0
-lrange_mid guided       13101  13101      0
-lrange_mid sequential   24801  24801      0
-lrange_mid none         13101  13101      0
+lrange_all ahead        45574  45574      0
+lrange_all guided       45433  45433      0
+lrange_all sequential   84438  84438      0
+lrange_all none         45433  45433      0
+lrange_mid ahead        12711  12711      0
+lrange_mid guided       13094  13094      0
+lrange_mid sequential   24859  24859      0
+lrange_mid none         13094  13094      0
 sg         ahead          236    236      0
 sg         guided         236    236      0
 sg         sequential     242    242      0
@@ -208,10 +208,10 @@ zipf_small ahead          503    503     25
 zipf_small guided         503    503     25
 zipf_small sequential     504    504     25
 zipf_small none           503    503     25
-push_pop   ahead            0    104    135
-push_pop   guided           0    104    135
-push_pop   sequential       0    104    135
-push_pop   none             0    104    135
+push_pop   ahead            0    104    136
+push_pop   guided           0    104    136
+push_pop   sequential       0    104    136
+push_pop   none             0    104    136
 ";
 
 #[test]
