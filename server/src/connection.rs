@@ -180,7 +180,8 @@ impl Body {
     /// As [`Body::flush`], on behalf of the connection's task, which is woken only if it has to act.
     pub fn flush_from_driver(&self, connection: &Connection, now: Now) {
         self.flush(connection, now);
-        let input_wanted = connection.input_waits.get() && self.engine.borrow().wants_input(connection.id);
+        let input_wanted =
+            connection.input_waits.get() && self.engine.borrow_mut().wants_input(connection.id);
         if input_wanted || connection.sending.get() != Sending::Free || connection.closed.get() {
             connection.wake_task();
         }
@@ -202,7 +203,7 @@ impl Body {
         loop {
             let Poll::Ready(ready) = connection.socket.poll_read_ready(context) else { return Poll::Pending };
             let Ok(mut ready) = ready else { return Poll::Ready(Received::Lost) };
-            if !self.engine.borrow().wants_input(id) {
+            if !self.engine.borrow_mut().wants_input(id) {
                 connection.input_waits.set(true);
                 return Poll::Pending;
             }

@@ -199,6 +199,35 @@ def large(server, scale):
     assert client.ask("APPEND", "big", b"er") == b"7"
 
 
+def writers(server, scale):
+    """3,000 clients in the middle of a SET of 200 KB; all go on afterwards, and what they wrote is read back."""
+    first, size = Client(server.port), 200 << 10
+    with contextlib.ExitStack() as stack:
+        many = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(int(3_000 * scale))]
+        whole = [pack("SET", f"key:{index}", value(index, size)) for index in range(len(many))]
+        for half in (slice(0, size // 2), slice(size // 2, None)):
+            for index, one in enumerate(many):
+                one.sendall(whole[index][half])
+            assert first.ask("PING") == b"PONG"
+        for index, one in enumerate(many):
+            assert one.recv(64) == b"+OK\r\n", f"client {index} was not served"
+    for index in range(len(many)):
+        differs(index, first.ask("GET", f"key:{index}"), value(index, size))
+
+
+def hoarders(server, scale):
+    """200 clients in the middle of a command of 90,000 small arguments, which fit no page: the largest are closed."""
+    first, words = Client(server.port), b"*200001\r\n$4\r\nMSET\r\n" + b"$4\r\nword\r\n" * 90_000
+    with contextlib.ExitStack() as stack:
+        for _ in range(int(200 * scale)):
+            one = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            with contextlib.suppress(ConnectionError):
+                one.sendall(words)
+            assert first.ask("PING") == b"PONG"
+        info = first.ask("INFO", "stats").decode()
+    assert scale < 0.2 or "evicted_clients:0" not in info, "nobody was closed"
+
+
 def keys(server, scale):
     """1 M keys of 16 bytes with values of 64 bytes; near memory but for frames is printed."""
     client, count = Client(server.port), int(scale * 1_000_000)
@@ -213,7 +242,7 @@ def keys(server, scale):
     assert client.ask("FLUSHALL") == b"OK"
 
 
-SCENARIOS = (values, lists, clients, slow, large, keys)
+SCENARIOS = (values, lists, clients, slow, large, writers, hoarders, keys)
 
 
 def main():

@@ -2,6 +2,7 @@
 
 use crate::args::Spooled;
 use crate::commands::walk::Walk;
+use crate::crowd::Counted;
 use crate::reply::Output;
 use crate::resp::decode::{Decoder, Span};
 use crate::spool::Spool;
@@ -83,6 +84,8 @@ pub struct Client {
     /// Bytes that have arrived and are not consumed.
     pub input: Vec<u8>,
     pub decoder: Decoder,
+    /// What of the input is counted with everybody's.
+    pub counted: Counted,
     /// The large argument that is arriving, and those of this command that have arrived.
     pub spool: Option<Box<Spool>>,
     pub spooled: Vec<Spooled>,
@@ -161,6 +164,7 @@ impl Clients {
             last_command: "NULL",
             input: Vec::new(),
             decoder: Decoder::default(),
+            counted: Counted::default(),
             spool: None,
             spooled: Vec::new(),
             held_command: None,

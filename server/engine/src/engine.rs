@@ -12,6 +12,7 @@
 
 use crate::client::{Client, ClientId, Clients, Peer};
 use crate::config::Config;
+use crate::crowd::Crowd;
 use crate::far::Far;
 use crate::keyspace::KeySpace;
 use crate::reply::Output;
@@ -75,6 +76,7 @@ pub struct Engine {
     pub(crate) ready: VecDeque<ClientId>,
     /// The one client whose waits keep their pages.
     pub(crate) reserving: Option<ClientId>,
+    pub(crate) crowd: Crowd,
     pub(crate) scratch: Scratch,
 }
 
@@ -128,6 +130,7 @@ impl Engine {
             waiting: HashMap::new(),
             ready: VecDeque::new(),
             reserving: None,
+            crowd: Crowd::default(),
             scratch: Scratch::default(),
         };
         engine.handle_tick(now);
@@ -158,6 +161,7 @@ impl Engine {
         }
         self.end_walk(&mut client);
         self.drop_spools(&mut client);
+        self.uncount_input(&mut client);
         self.clients.remove(client);
     }
 
@@ -168,6 +172,7 @@ impl Engine {
         client.last_used_ms = now.unix_ms;
         self.accept(&mut client, bytes, now);
         self.put_back(client);
+        self.disperse_crowd();
     }
 
     /// The other end sends no more: what it has sent is still executed and answered, then
@@ -186,8 +191,9 @@ impl Engine {
     }
 
     /// Whether the body should read more from this connection.
-    pub fn wants_input(&self, id: ClientId) -> bool {
-        self.clients.get(id).is_some_and(|client| self.may_read(client))
+    /// If not, and that changes while no reply leaves, [`Engine::poll_ready`] names the client.
+    pub fn wants_input(&mut self, id: ClientId) -> bool {
+        self.clients.get(id).is_some_and(|client| self.may_read(client)) && !self.is_gated(id)
     }
 
     /// What leaves next for this client: fills `slices`, returns how many. Zero: nothing can leave now.
@@ -285,11 +291,12 @@ impl Engine {
     }
 
     /// Puts a client back, with its output if it is owed something.
-    fn put_back(&mut self, mut client: Box<Client>) {
+    pub(crate) fn put_back(&mut self, mut client: Box<Client>) {
         if client.output.as_ref().is_some_and(|output| output.is_empty()) {
             let output = client.output.take().expect("is_some_and on the line above");
             self.keep_output(output);
         }
+        self.count_input(&mut client);
         self.clients.put(client);
     }
 

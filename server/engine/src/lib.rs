@@ -12,6 +12,7 @@ mod client;
 pub mod command;
 mod commands;
 mod config;
+mod crowd;
 mod engine;
 mod error;
 mod far;

@@ -68,7 +68,7 @@ impl Engine {
     }
 
     fn limits(&self, client: &Client) -> Limits {
-        let crowded = client.input.len() > INPUT_NEAR_MAX;
+        let crowded = client.input.len() > INPUT_NEAR_MAX || self.is_crowded();
         Limits {
             bulk_len_max: self.server.config.proto_max_bulk_len,
             spool_min: if crowded { PAGE_SIZE as u64 } else { SPOOL_MIN as u64 },
@@ -90,7 +90,8 @@ impl Engine {
             let used = self.run(client, rest, now);
             let rest = &rest[used..];
             if rest.len() > client.input.capacity().max(INPUT_KEPT_MAX) {
-                client.input = self.scratch.inputs.pop().unwrap_or_default();
+                let kept = if self.is_crowded() { None } else { self.scratch.inputs.pop() };
+                client.input = kept.unwrap_or_default();
             }
             client.input.extend_from_slice(rest);
             if client.spool.is_none() {

@@ -20,6 +20,8 @@ pub struct Stats {
     pub commands_processed: u64,
     pub connections_received: u64,
     pub connections_rejected: u64,
+    /// Clients closed because all of them together had sent too much ahead.
+    pub evicted_clients: u64,
     pub net_input_bytes: u64,
     pub net_output_bytes: u64,
     /// Commands that found all their pages here.

@@ -56,9 +56,21 @@ impl Spool {
     pub fn feed(&mut self, far: &mut Far, bytes: &[u8], now: Now) -> Outcome<Fed> {
         let bytes = &bytes[..bytes.len().min(self.missing())];
         let fresh = bytes.len().div_ceil(PAGE_SIZE) as u32 + 1;
-        if let Acquired::Waiting(ticket) = far.pager.acquire(&PageSet::new(), fresh, false, now.monotonic)? {
+        // The page that the last bytes have filled in part may have been evicted meanwhile.
+        let mut begun = PageSet::new();
+        let at = self.argument.addr.plus(self.received);
+        if at.offset() != 0 {
+            begun.push_page(at.page());
+        }
+        if let Acquired::Waiting(ticket) = far.pager.acquire(&begun, fresh, false, now.monotonic)? {
             return Ok(Fed::Waiting(ticket));
         }
+        let written = self.write(far, bytes);
+        far.pager.release(&begun);
+        written.map(|()| Fed::Taken(bytes.len()))
+    }
+
+    fn write(&mut self, far: &mut Far, bytes: &[u8]) -> Outcome<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let at = self.argument.addr.plus(self.received);
@@ -74,7 +86,7 @@ impl Spool {
             self.received += here;
             rest = tail;
         }
-        Ok(Fed::Taken(bytes.len()))
+        Ok(())
     }
 
     /// The argument, once nothing is missing.

@@ -288,7 +288,7 @@ fn stats(info: &mut Info, context: &Context) {
     info.zeros(&["sync_full", "sync_partial_ok", "sync_partial_err"]);
     info.field("expired_keys", keys.expired);
     info.field("evicted_keys", keys.evicted);
-    info.zeros(&["evicted_clients"]);
+    info.field("evicted_clients", stats.evicted_clients);
     info.field("keyspace_hits", keys.hits);
     info.field("keyspace_misses", keys.misses);
     info.zeros(&[
