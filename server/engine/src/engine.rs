@@ -113,8 +113,8 @@ impl Scratch {
     }
 }
 
-/// Reply buffers kept for reuse.
-const OUTPUTS_KEPT_MAX: usize = 64;
+/// Reply buffers kept for reuse: 16 of 256 KiB are 4 MiB at most.
+const OUTPUTS_KEPT_MAX: usize = 16;
 
 impl Engine {
     /// A store over `pager`, whose arena has room for `config.local_memory`.

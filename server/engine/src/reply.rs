@@ -14,8 +14,9 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use farmem::{FrameNo, Pager};
 
-/// Near buffers larger than this are given back when they are empty. Units: bytes.
-const NEAR_KEPT_MAX: usize = 64 * 1024;
+/// Near buffers larger than this are given back when they are empty: a pipeline of 32 replies of a page fits,
+/// or each of its rounds would map and unmap a buffer. Units: bytes.
+const NEAR_KEPT_MAX: usize = 256 * 1024;
 
 /// A part of a reply that lies in far pages.
 pub enum Body {
