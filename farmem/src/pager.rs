@@ -93,8 +93,10 @@ pub struct PagerStats {
     pub pages_dropped: u64,
     /// Touches of a page that no plan had named; each one waited for its fetch.
     pub unplanned_faults: u64,
-    /// Pages whose checksum did not match.
+    /// Fetches that brought something else than what had been written back.
     pub checksum_failures: u64,
+    /// Pages of which a second fetch brought the right content, which was then written back once more.
+    pub pages_repaired: u64,
     /// Fetches that a link failed.
     pub fetch_errors: u64,
     /// Write backs that a link failed; they are tried again.

@@ -172,6 +172,7 @@ macro_rules! pager_contract {
             a_page_rewritten_after_a_drop_is_not_trimmed,
             an_overwritten_page_is_never_fetched,
             a_wrong_checksum_is_an_error_and_the_next_try_works,
+            what_comes_wrong_once_is_fetched_again_and_written_back,
             a_failing_fetch_is_reported_once_and_then_retried,
             failing_write_backs_are_retried_and_lose_nothing,
             eviction_takes_no_pinned_held_or_dirty_frame,
@@ -396,9 +397,26 @@ pub fn a_wrong_checksum_is_an_error_and_the_next_try_works(factory: &Factory) {
     assert_eq!(rig.acquire(&set(&[1]), 0), Err(PagerError::ChecksumMismatch(PageNo(1))));
     assert_eq!(rig.pager.state(PageNo(1)), PageState::Remote);
     assert_eq!(rig.pager.bytes(PageNo(1).addr(), 1), Err(PagerError::ChecksumMismatch(PageNo(1))));
-    assert_eq!(rig.pager.stats().checksum_failures, 2);
+    assert_eq!(rig.pager.stats().checksum_failures, 4, "each try is two fetches");
     flip(&rig);
     rig.check(1, 1);
+}
+
+/// A link with copies takes another for the second fetch; what that brings takes the place of what was wrong.
+pub fn what_comes_wrong_once_is_fetched_again_and_written_back(factory: &Factory) {
+    for policy in [Prefetch::Ahead, Prefetch::None, Prefetch::Guided] {
+        let mut rig = Rig::new(factory, 8, policy);
+        rig.fill_far(&[1, 2]);
+        rig.link.script().wrong_fetches = 1;
+        rig.check(1, 1);
+        let before = rig.link.count(TransferKind::WriteBack);
+        rig.send_away(&[1, 2]);
+        assert_eq!(rig.link.count(TransferKind::WriteBack), before + 1, "{policy:?}");
+        rig.check(1, 1);
+        rig.check(2, 2);
+        let stats = rig.pager.stats();
+        assert_eq!((stats.checksum_failures, stats.pages_repaired), (1, 1), "{policy:?}");
+    }
 }
 
 /// Once to everybody who waited is once too often.

@@ -18,6 +18,8 @@ pub struct Script {
     pub log: Vec<Transfer>,
     /// Fetches that will fail.
     pub failing_fetches: u32,
+    /// Fetches that will bring something else than what is there.
+    pub wrong_fetches: u32,
     /// Write backs that will fail.
     pub failing_write_backs: u32,
     /// While set, nothing lands but by waiting.
@@ -95,6 +97,10 @@ impl Script {
             match self.far.get(&transfer.page) {
                 Some(far) => frames[transfer.frame.0 as usize].0.copy_from_slice(&far[..]),
                 None => frames[transfer.frame.0 as usize].0.fill(0xDD),
+            }
+            if self.wrong_fetches > 0 {
+                self.wrong_fetches -= 1;
+                frames[transfer.frame.0 as usize].0[4000] ^= 1;
             }
         }
         Landed { transfer, result: Ok(()) }

@@ -54,6 +54,15 @@ fn with_one_copy_what_an_empty_node_had_is_reported_lost_and_never_zeros() {
     assert!(lost > 0, "the nemesis has done no harm: the test shows nothing");
 }
 
+#[test]
+fn with_two_copies_what_is_corrupt_on_one_is_read_from_the_other_and_written_anew() {
+    let mut repaired = 0;
+    for seed in seeds() {
+        repaired += Play::new(seed, 2).run(&[Blow::Corrupt], true).repaired;
+    }
+    assert!(repaired > 0, "the nemesis has done no harm: the test shows nothing");
+}
+
 fn seeds() -> std::ops::Range<u64> {
     match std::env::var("SEED").map(|seed| seed.parse()) {
         Ok(Ok(seed)) => seed..seed + 1,
@@ -66,6 +75,8 @@ enum Blow {
     Die,
     Return,
     ReturnEmpty,
+    /// Of the first node: what it has of one page changes.
+    Corrupt,
 }
 
 /// A memory node: the first eight bytes of each page, which is all that this test writes.
@@ -263,6 +274,8 @@ enum Known {
     /// Being written, or to be written again because that failed.
     Writing(u64),
     Fetching(u64),
+    /// Fetched once more, because what came was not what had been written.
+    FetchingAgain(u64),
 }
 
 struct Play {
@@ -276,6 +289,8 @@ struct Play {
     stamps: u64,
     now: Instant,
     losses_seen: u64,
+    repaired: u64,
+    corrupts: bool,
 }
 
 impl Play {
@@ -302,6 +317,8 @@ impl Play {
             stamps: 0,
             now: Instant(1),
             losses_seen: 0,
+            repaired: 0,
+            corrupts: false,
         }
     }
 
@@ -319,6 +336,7 @@ impl Play {
     }
 
     fn run(mut self, blows: &[Blow], one_at_a_time: bool) -> Play {
+        self.corrupts = blows.contains(&Blow::Corrupt);
         for _ in 0..STEPS {
             if self.below(40) == 0 {
                 let blow = blows[self.below(blows.len() as u64) as usize];
@@ -338,6 +356,11 @@ impl Play {
     }
 
     fn strike(&mut self, blow: Blow, one_at_a_time: bool) {
+        if blow == Blow::Corrupt {
+            let page = PageNo(self.below(u64::from(PAGES)) as u32);
+            lock(&self.nodes[0]).pages.entry(page).and_modify(|stamp| *stamp ^= 1 << 60);
+            return;
+        }
         let index = self.below(self.nodes.len() as u64) as usize;
         let is_whole = self.set.describe().iter().all(|link| link.state == "up");
         let mut node = lock(&self.nodes[index]);
@@ -348,7 +371,7 @@ impl Play {
                 (node.is_up, node.losses) = (true, node.losses + 1);
                 node.pages.clear();
             }
-            Blow::Die | Blow::ReturnEmpty => {}
+            Blow::Die | Blow::ReturnEmpty | Blow::Corrupt => {}
         }
     }
 
@@ -381,6 +404,7 @@ impl Play {
         self.set.poll_landed(&mut self.frames, self.now, &mut landed);
         let again = std::mem::take(&mut self.failed);
         again.into_iter().for_each(|number| self.submit(number, TransferKind::WriteBack));
+        let mut doubted = Vec::new();
         for Landed { transfer, result } in landed {
             let number = Play::number(transfer.page);
             let found = stamp(&self.frames[number as usize]);
@@ -391,7 +415,17 @@ impl Play {
                     self.failed.push(number);
                     Known::Writing(written)
                 }
-                (Known::Fetching(written), Ok(())) => {
+                (Known::Fetching(written), Ok(())) if self.corrupts && found != written => {
+                    doubted.push(number);
+                    Known::FetchingAgain(written)
+                }
+                (Known::FetchingAgain(written), Ok(())) if found == written => {
+                    // As the pager does: what is right takes the place of what is wrong.
+                    self.repaired += 1;
+                    self.failed.push(number);
+                    Known::Writing(written)
+                }
+                (Known::Fetching(written) | Known::FetchingAgain(written), Ok(())) => {
                     assert_eq!(
                         found, written,
                         "seed {}: page {number} is not what was acknowledged",
@@ -417,6 +451,7 @@ impl Play {
                 (_, result) => panic!("seed {}: {transfer:?} landed unasked: {result:?}", self.seed),
             };
         }
+        doubted.into_iter().for_each(|number| self.submit(number, TransferKind::FetchNeeded));
     }
 }
 

@@ -4,6 +4,7 @@
 //! `ROUNDS=10` kills more often (`make soak`), `SECONDS_EACH=5` runs longer between two kills.
 
 use std::collections::HashMap;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -134,6 +135,12 @@ fn one_copy(dir: &Path) -> (Node, Server, Redis) {
     let node = node(dir, "only");
     let server = Server::start(&["--local-memory", "2mb", "--far-memory", &node.uri()], &dir.join("log"));
     let mut redis = Redis::connect(server.port).expect("the server listens");
+    fill(&mut redis);
+    (node, server, redis)
+}
+
+/// Writes 500 values, and sends them away.
+fn fill(redis: &mut Redis) {
     for n in 0..500 {
         let key = format!("key:{n}");
         assert_eq!(redis.ask(&[b"SET", key.as_bytes(), &value(&key, 2)]), Reply::Simple("OK".into()));
@@ -141,7 +148,6 @@ fn one_copy(dir: &Path) -> (Node, Server, Redis) {
     redis.say("FARMEM EVICT ALL");
     std::thread::sleep(Duration::from_millis(300));
     redis.say("FARMEM EVICT ALL");
-    (node, server, redis)
 }
 
 #[test]
@@ -213,6 +219,38 @@ fn a_node_is_drained_to_one_that_was_added() {
     }
     let refused = redis.say(&format!("FARMEM REMOVE {}", second.uri()));
     assert!(matches!(&refused, Reply::Error(why) if why.contains("room for 0 of its")), "{refused:?}");
+}
+
+#[test]
+fn what_one_node_has_corrupted_is_read_from_the_other_and_repaired() {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let file = dir.path().join("disk");
+    let disk = std::fs::File::create_new(&file).expect("a file can be made");
+    disk.set_len(64 << 20).expect("it can be sparse");
+    let Some(bad) = Node::qemu_nbd(&file, Listen::Unix(dir.path().join("bad"))) else { return };
+    let good = node(dir.path(), "good");
+    let uris = [bad.patient_uri(), good.patient_uri()];
+    let words =
+        ["--local-memory", "2mb", "--far-copies", "2", "--far-memory", &uris[0], "--far-memory", &uris[1]];
+    let server = Server::start(&words, &dir.path().join("log"));
+    let mut redis = Redis::connect(server.port).expect("the server listens");
+    fill(&mut redis);
+    // Every page of the file becomes something else; holes are not touched.
+    let mut bytes = std::fs::read(&file).expect("it is there");
+    let pages = bytes.chunks_exact_mut(4096).filter(|page| page.iter().any(|&byte| byte != 0));
+    pages.for_each(|page| page[99] ^= 4);
+    disk.write_all_at(&bytes, 0).expect("it can be written");
+    for round in 0..2 {
+        for n in 0..500 {
+            let key = format!("key:{n}");
+            let got = redis.ask(&[b"GET", key.as_bytes()]);
+            assert!(got == Reply::Bulk(Some(value(&key, 2))), "{key}, round {round}: {got:?}");
+        }
+    }
+    let info = redis.info("farmem");
+    let count = |name: &str| info[name].parse::<u64>().expect("it is a number");
+    assert!(count("pages_repaired") > 300, "{info:?}");
+    assert_eq!(count("checksum_failures"), count("pages_repaired"), "each at the first try");
 }
 
 #[test]

@@ -201,7 +201,9 @@ impl<M: Mapping> Residency<M> {
 
     /// Hands the batch to the link.
     fn submit_batch(&mut self) {
-        if let Some(door) = &mut self.door {
+        if let Some(door) = &mut self.door
+            && !self.batch.is_empty()
+        {
             door.submit(&self.batch, self.frames, self.now);
         }
         self.batch.clear();
@@ -261,6 +263,8 @@ impl<M: Mapping> Residency<M> {
 
     /// Waits until something lands, and handles it. False if nothing was in flight.
     fn wait_at_door(&mut self) -> bool {
+        self.batch.append(&mut self.second_tries);
+        self.submit_batch();
         let Some(door) = &mut self.door else { return false };
         let mut landed = core::mem::take(&mut self.landed);
         door.wait_landed(self.frames, &mut landed);

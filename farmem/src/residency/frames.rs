@@ -38,6 +38,8 @@ pub(super) const REFERENCED: u8 = 1;
 pub(super) const AWAITED: u8 = 1 << 1;
 /// Changed while it was being written back.
 pub(super) const REDIRTY: u8 = 1 << 2;
+/// Of a frame that belongs to a link: what landed in it first was not what had been written back.
+pub(super) const SECOND_TRY: u8 = REDIRTY;
 /// Has lost its page.
 pub(super) const ORPHAN: u8 = 1 << 3;
 /// Stands in the dirty queue.

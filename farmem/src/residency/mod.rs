@@ -65,6 +65,8 @@ pub struct Residency<M> {
     plan: Vec<PageNo>,
     planned: usize,
     readahead: Readahead,
+    /// Fetches to be made once more: what landed was not what had been written back.
+    second_tries: Vec<Transfer>,
     trims: VecDeque<PageRange>,
     /// Dirty frames that somebody asked to have cleaned.
     clean_first: VecDeque<FrameNo>,
@@ -107,6 +109,7 @@ impl<M: Mapping> Residency<M> {
             plan: Vec::new(),
             planned: 0,
             readahead: Readahead::default(),
+            second_tries: Vec::new(),
             trims: VecDeque::new(),
             clean_first: VecDeque::new(),
             cleaning_goal: 0,
@@ -148,6 +151,7 @@ impl<M: Mapping> Residency<M> {
             let moves = (FETCHES_IN_FLIGHT_MAX + WRITE_BACKS_IN_FLIGHT_MAX) as usize;
             self.batch.reserve(moves);
             self.landed.reserve(moves);
+            self.second_tries.reserve(FETCHES_IN_FLIGHT_MAX as usize);
         }
     }
 

@@ -4,6 +4,7 @@
 //! needed ─┬─► frame? ──yes──► FetchNeeded
 //!         └──────────no───► (a write back makes one free)
 //! guesses ──► frame to spare? ──► FetchGuess, else forgotten
+//! landed, and not what was written ──► fetched once more ──► right: written back, which repairs it │ wrong: an error
 //! cleaner ──► WriteBack, checksum taken as it leaves
 //! trims ────► Trim, but for what was written anew
 //! ```
@@ -12,7 +13,7 @@
 //! it lands.
 
 use super::Residency;
-use super::frames::{AWAITED, FAR_COPY, FrameState, GUESSED, ORPHAN, REDIRTY};
+use super::frames::{AWAITED, FAR_COPY, FrameState, GUESSED, ORPHAN, REDIRTY, SECOND_TRY};
 
 use crate::link::{Landed, Transfer, TransferKind};
 use crate::mapping::{Checksum, Entry, Mapping};
@@ -33,6 +34,9 @@ const TRIM_PAGES_MAX: u32 = 4096;
 impl<M: Mapping> Residency<M> {
     /// The next page to move.
     pub(super) fn next_transfer(&mut self) -> Option<Transfer> {
+        if let Some(fetch) = self.second_tries.pop() {
+            return Some(fetch);
+        }
         if let Some(fetch) = self.next_needed_fetch() {
             return Some(fetch);
         }
@@ -212,13 +216,19 @@ impl<M: Mapping> Residency<M> {
             "{:?} landed unasked",
             landed.transfer
         );
-        self.fetches_in_flight -= 1;
+        let is_second_try = meta.has(SECOND_TRY);
         let outcome = match landed.result {
             Ok(()) if meta.has(ORPHAN) || Checksum::of(&self.frames[frame.0 as usize].0) == meta.checksum => {
                 Ok(())
             }
             Ok(()) => {
                 self.counters.checksum_failures += 1;
+                if !is_second_try {
+                    // The link may have another copy, and then takes that one.
+                    self.pool.update(frame, |meta| meta.flags |= SECOND_TRY);
+                    self.second_tries.push(landed.transfer);
+                    return None;
+                }
                 Err(PagerError::ChecksumMismatch(page))
             }
             Err(error) => {
@@ -226,6 +236,7 @@ impl<M: Mapping> Residency<M> {
                 Err(PagerError::Link(error))
             }
         };
+        self.fetches_in_flight -= 1;
         if landed.result.is_ok() {
             self.counters.pages_fetched += 1;
             self.counters.pages_guessed += u64::from(kind == TransferKind::FetchGuess);
@@ -244,10 +255,16 @@ impl<M: Mapping> Residency<M> {
         let since = pending.needed.then_some(pending.since);
         self.pool.update(frame, |meta| {
             meta.state = FrameState::Clean;
+            meta.flags &= !SECOND_TRY;
             meta.flags |= FAR_COPY | if since.is_some() { AWAITED } else { GUESSED };
         });
         self.pool.enter(frame);
         self.mapping.set(page, Entry::Resident(frame));
+        if is_second_try {
+            // Written back, it takes the place of what was wrong.
+            self.counters.pages_repaired += 1;
+            self.pool.set_dirty(frame);
+        }
         if let Some(reservation) = &mut self.reservation
             && pending.tickets().any(|ticket| ticket == reservation.ticket)
         {

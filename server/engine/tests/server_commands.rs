@@ -54,7 +54,7 @@ fn info_farmem_has_every_field_and_no_other() {
                  frames_free frames_dirty frames_pinned far_capacity_bytes far_used_bytes far_fragmentation_ratio \
                  pages_fetched pages_written_back pages_evicted pages_dropped bytes_wanted command_hits \
                  command_misses unplanned_faults parked_clients parks_total fetch_rounds fetch_latency_us_p50 \
-                 fetch_latency_us_p99 fetch_latency_us_p999 checksum_failures link0";
+                 fetch_latency_us_p99 fetch_latency_us_p999 checksum_failures pages_repaired link0";
     let mut known: Vec<&str> = known.split_whitespace().collect();
     known.sort_unstable();
     let fields = fields(&mut store, client, "INFO farmem");

@@ -3,6 +3,7 @@
 //! ```text
 //!   write back ─► every copy that is up ─► landed on all of them ─► landed, if it is on one
 //!   fetch ─► a copy that holds the page ─┬─ landed
+//!                                        │   landed, and fetched again ─► the other copy, in turns
 //!                                        └─ failed ─► the other copy that holds it ─► landed, or failed
 //!   fetch of a page that no copy holds ─► Lost, at once
 //! ```
@@ -72,7 +73,7 @@ impl LinkSet {
     }
 
     /// The copy to fetch a page from, but for the members in `tried`: one that is up, if there is one. Of two that are,
-    /// slabs with even numbers prefer the first.
+    /// that which did not serve the last fetch of the page: who fetches again because of a wrong checksum gets the other.
     fn holder(&self, page: PageNo, tried: u64) -> Option<Home> {
         let (number, page) = split(page);
         let slab = &self.slabs[number];
@@ -80,7 +81,8 @@ impl LinkSet {
         let may_serve = |&(copy, home): &(usize, Home)| {
             (slab.holds(copy, page) || !is_written) && tried >> home.member.0 & 1 == 0
         };
-        let badness = |&(copy, home): &(usize, Home)| (!self.is_up(home.member), (copy + number) % 2);
+        let badness =
+            |&(copy, home): &(usize, Home)| (!self.is_up(home.member), !slab.is_preferred(copy, page));
         slab.copies().filter(may_serve).min_by_key(badness).map(|(_, home)| home)
     }
 
@@ -156,6 +158,13 @@ impl LinkSet {
                     None => has_retries = true,
                 }
             } else {
+                if self.copies > 1 {
+                    let (number, page) = split(page);
+                    let slab = &mut self.slabs[number];
+                    if let Some(copy) = slab.copy_on(home) {
+                        slab.note_fetched(copy, page);
+                    }
+                }
                 if !self.under_way.retries.is_empty() {
                     self.under_way.retries.remove(&page);
                 }

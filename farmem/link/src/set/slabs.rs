@@ -3,13 +3,13 @@
 //! ```text
 //!   far page ─/ 4096─► slab ─┬─ copies 0, 1    (member, slab of that member)   the one or two that are wanted
 //!                            ├─ copy 2         incoming: what will take the place of one of them
-//!                            └─ marks          a page has four bits: written, and held by copy 0, 1, 2
+//!                            └─ marks          a page has five bits: written, held by copy 0, 1, 2, and where it came from last
 //!
-//!   write back submitted: all four bits cleared    landed on copy c: written, held by c
+//!   write back submitted: written and held cleared    landed on copy c: written, held by c
 //!   written, not held by c: stale on c             written, held by none: lost
 //! ```
 //!
-//! Marks cost 2 KiB for each slab of 16 MiB in which anything was written. Refuses to move anything.
+//! Marks cost 2.5 KiB for each slab of 16 MiB in which anything was written. Refuses to move anything.
 
 /// Pages that stay together on one link: 16 MiB, so that a value of the usual size is one link's.
 pub(super) const SLAB_PAGES: u32 = 4096;
@@ -45,6 +45,16 @@ pub(super) struct Slab {
 struct Marks {
     written: [u64; WORDS],
     held: [[u64; WORDS]; COPIES_MAX],
+    /// Set where the next fetch prefers copy 1, because the last came from another.
+    odd_next: [u64; WORDS],
+}
+
+impl Marks {
+    /// Nothing is written. First fetches are shared out between the copies by runs of 64 pages.
+    fn new() -> Marks {
+        let odd_next = std::array::from_fn(|word| if word % 2 == 1 { !0 } else { 0 });
+        Marks { written: [0; WORDS], held: [[0; WORDS]; COPIES_MAX], odd_next }
+    }
 }
 
 /// Pages of a slab in some state.
@@ -93,11 +103,23 @@ impl Slab {
 
     /// The page is on this copy.
     pub fn note_held(&mut self, copy: usize, page: u32) {
-        let empty = || Box::new(Marks { written: [0; WORDS], held: [[0; WORDS]; COPIES_MAX] });
-        let marks = self.marks.get_or_insert_with(empty);
+        let marks = self.marks.get_or_insert_with(|| Box::new(Marks::new()));
         let (word, bit) = (page as usize / 64, 1 << (page % 64));
         marks.written[word] |= bit;
         marks.held[copy][word] |= bit;
+    }
+
+    /// The page was fetched from this copy: the next fetch prefers another.
+    pub fn note_fetched(&mut self, copy: usize, page: u32) {
+        if let Some(marks) = &mut self.marks {
+            let (word, bit) = (page as usize / 64, page % 64);
+            marks.odd_next[word] = marks.odd_next[word] & !(1 << bit) | u64::from(copy != 1) << bit;
+        }
+    }
+
+    /// Whether a fetch of the page prefers this copy.
+    pub fn is_preferred(&self, copy: usize, page: u32) -> bool {
+        self.marks.as_ref().is_some_and(|marks| bit(&marks.odd_next, page)) == (copy == 1)
     }
 
     /// The copy has nothing any more.
@@ -164,6 +186,10 @@ mod tests {
         assert_eq!(slab.missing(0, 1, 99), [3, 4095]);
         slab.note_lost(0);
         assert_eq!(slab.census(), Census { lost: 2, stale: [1, 0, 0] });
+        slab.note_fetched(0, 64);
+        assert!(slab.is_preferred(1, 64) && !slab.is_preferred(INCOMING, 64));
+        slab.note_fetched(1, 64);
+        assert!(slab.is_preferred(0, 64) && slab.is_preferred(0, 3));
         slab.forget(3);
         assert_eq!((slab.census().lost, slab.is_written(3), slab.holds(1, 64)), (1, false, true));
         slab.homes[INCOMING] = home(2);

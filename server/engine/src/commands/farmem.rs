@@ -138,6 +138,7 @@ pub fn stats(context: &mut Context, _: &Args) -> Outcome {
         ("pages_dropped", pager.pages_dropped),
         ("unplanned_faults", pager.unplanned_faults),
         ("checksum_failures", pager.checksum_failures),
+        ("pages_repaired", pager.pages_repaired),
         ("fetch_errors", pager.fetch_errors),
         ("write_back_errors", pager.write_back_errors),
         ("pager_near_bytes", pager.near_bytes),

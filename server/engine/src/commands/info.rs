@@ -234,6 +234,7 @@ fn far_memory(info: &mut Info, context: &Context) {
             .expect("a String takes what is written");
     }
     info.field("checksum_failures", pager.checksum_failures);
+    info.field("pages_repaired", pager.pages_repaired);
     for (index, link) in server.links.iter().enumerate() {
         let LinkReport { uri, state, in_flight, errors, stale_pages, lost_pages } = link;
         write!(
