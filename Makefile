@@ -74,10 +74,13 @@ fuzz: ## Fuzzes the RESP decoder and the commands, SECONDS_EACH=60 each, SEED=no
 	cargo run --release -p tests --bin fuzz -- resp --seconds $(SECONDS_EACH) --seed $(SEED)
 	cargo run --release -p tests --bin fuzz -- commands --seconds $(SECONDS_EACH) --seed $(SEED)
 
-.PHONY: soak
-soak: setup ## Memory nodes killed ROUNDS=10 times; then random commands against redis-server, four times SECONDS_EACH=60, SEED=now
+.PHONY: soak-nodes
+soak-nodes: setup ## Two memory nodes, two copies, each killed and started again ROUNDS=10 times under 50 clients that check every reply
 	cargo build --release -p server -p memnode
-	ROUNDS=$(ROUNDS) SECONDS_EACH=2 cargo test --release -p tests --test far_nodes -- --nocapture
+	ROUNDS=$(ROUNDS) SECONDS_EACH=2 cargo test --release -p tests --test far_nodes with_two_copies -- --nocapture
+
+.PHONY: soak
+soak: soak-nodes ## soak-nodes; then random commands against redis-server, four times SECONDS_EACH=60, SEED=now
 	$(python) tests/conformance/run.py --binary $(server) --random $$((4 * $(SECONDS_EACH))) --seed $(SEED)
 
 .PHONY: cap

@@ -1,7 +1,7 @@
 //! Far memory that is added and removed while the server runs.
 //!
-//! Refuses to wait for a node longer than its URI's timeout: FARMEM ADD holds everybody up until the node has
-//! been reached, or has not.
+//! Refuses to wait for a node longer than a quarter of a second: FARMEM ADD holds everybody up until the node has been
+//! reached, or has not, and its client is told which.
 
 use crate::body::Body;
 use crate::driver;

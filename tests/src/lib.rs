@@ -6,6 +6,7 @@ pub mod fuzz;
 pub mod link_contract;
 pub mod nodes;
 pub mod pager_contract;
+pub mod proxy;
 pub mod redis;
 pub mod scripted_link;
 pub mod simulation;

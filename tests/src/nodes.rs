@@ -57,12 +57,18 @@ pub struct Node {
 impl Node {
     /// `remora-memnode` with this much memory.
     pub fn memnode(size: &str, listen: Listen) -> Node {
+        Node::memnode_with(size, listen, &[])
+    }
+
+    /// `remora-memnode` with this much memory, and more options.
+    pub fn memnode_with(size: &str, listen: Listen, options: &[&str]) -> Node {
         let binary = program("memnode", "remora-memnode");
         let place = match &listen {
             Listen::Unix(path) => ["--nbd-unix".into(), path.display().to_string()],
             Listen::Tcp(port) => ["--nbd".into(), format!("127.0.0.1:{port}")],
         };
-        let words = [binary, "--size".into(), size.into()].into_iter().chain(place).collect();
+        let options = options.iter().map(|word| word.to_string());
+        let words = [binary, "--size".into(), size.into()].into_iter().chain(place).chain(options).collect();
         Node::start(words, listen)
     }
 

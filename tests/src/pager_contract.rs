@@ -174,6 +174,7 @@ macro_rules! pager_contract {
             a_wrong_checksum_is_an_error_and_the_next_try_works,
             what_comes_wrong_once_is_fetched_again_and_written_back,
             a_failing_fetch_is_reported_once_and_then_retried,
+            a_value_whose_pages_all_fail_is_one_failure,
             failing_write_backs_are_retried_and_lose_nothing,
             eviction_takes_no_pinned_held_or_dirty_frame,
             tiny_budgets_make_progress,
@@ -428,6 +429,22 @@ pub fn a_failing_fetch_is_reported_once_and_then_retried(factory: &Factory) {
     rig.check(1, 1);
     rig.check(2, 2);
     assert_eq!(rig.pager.stats().fetch_errors, 1);
+}
+
+/// Who asks when far memory is well again hears nothing of the pages that nobody was told of.
+pub fn a_value_whose_pages_all_fail_is_one_failure(factory: &Factory) {
+    for one_by_one in [false, true] {
+        let mut rig = Rig::new(factory, 8, Prefetch::Ahead);
+        rig.fill_far(&[1, 2, 3]);
+        rig.link.script().failing_fetches = 3;
+        rig.link.script().seed = u64::from(one_by_one);
+        assert_eq!(rig.acquire(&set(&[1, 2, 3]), 0), Err(PagerError::Link(LinkError::Io)));
+        for _ in 0..TURNS_MAX {
+            rig.turn();
+        }
+        assert_eq!(rig.pager.stats().fetch_errors, 3);
+        (1..=3).for_each(|page| rig.check(page, page as u8));
+    }
 }
 
 /// What is resident stays so.

@@ -217,10 +217,10 @@ impl<M: Mapping> Residency<M> {
         reserve: bool,
         now: Instant,
     ) -> Result<Acquired, PagerError> {
-        for page in want.pages() {
-            if let Some(error) = self.waits.take_failure(page) {
-                return Err(error);
-            }
+        // All of them are told with the first: none is left for who asks when far memory is well again.
+        let failures = want.pages().filter_map(|page| self.waits.take_failure(page));
+        if let Some(error) = failures.reduce(|first, _| first) {
+            return Err(error);
         }
         let ticket = self.waits.begin(missing, fresh, want);
         let mut kept = Vec::with_capacity(if reserve { want.len() } else { 0 });

@@ -313,8 +313,10 @@ impl Waits {
         let slot = self.vacate(page)?;
         let Waits { slots, waits, woken, short_of_frames, failed, .. } = self;
         let pending = &slots[slot.0 as usize];
+        // Who has been told of another page's failure already is not told of this one's.
         if let Err(error) = outcome
             && pending.needed
+            && (pending.first.is_none() || pending.tickets().any(|ticket| waits.get_mut(ticket).is_some()))
             && failed.len() < FAILURES_MAX
         {
             failed.insert(page, error);

@@ -28,6 +28,9 @@ use rustix::time::Timespec;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 /// Pages under way on a connection for needed pages: 4 MiB, more than the pager ever asks for at once.
 const NEEDED_PAGES_MAX: u32 = 1024;
@@ -80,6 +83,19 @@ impl NbdLink {
     /// Why not, in words that fit behind the URI.
     pub fn open(uri: &NbdUri) -> io::Result<NbdLink> {
         NbdLink::over(uri.clone(), dial(uri, None)?)
+    }
+
+    /// Comes to a node, if that takes no longer than this, whatever the URI's timeout: for who holds others up meanwhile.
+    ///
+    /// # Errors
+    /// As [`NbdLink::open`]; `TimedOut`.
+    pub fn open_within(uri: &NbdUri, patience: Duration) -> io::Result<NbdLink> {
+        let (sender, receiver) = channel();
+        let asked = uri.clone();
+        // A thread that comes too late finds nobody to tell, and closes what it has opened.
+        thread::Builder::new().name("dial".into()).spawn(move || sender.send(dial(&asked, None)))?;
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {patience:?}"));
+        NbdLink::over(uri.clone(), receiver.recv_timeout(patience).map_err(late)??)
     }
 
     fn over(uri: NbdUri, dialed: Dialed) -> io::Result<NbdLink> {

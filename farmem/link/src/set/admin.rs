@@ -10,12 +10,17 @@
 use super::member::{self, Door, Member};
 use super::slabs::{MemberNo, SLAB_PAGES};
 use super::{LINKS_MAX, LinkSet, OpenError};
+use crate::nbd::NbdLink;
 use crate::uri::FarUri;
 use farmem::PageNo;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// How long a node that is added may take to be reached: ten times what a TLS handshake in one datacenter takes.
+const ADD_PATIENCE: Duration = Duration::from_millis(250);
 
 impl LinkSet {
-    /// Opens one more link, for copies.
+    /// Opens one more link, for copies. Nobody is served meanwhile, which takes [`ADD_PATIENCE`] at most.
     ///
     /// # Errors
     /// One line that says why not.
@@ -25,7 +30,11 @@ impl LinkSet {
         if self.members.iter().any(|member| member.uri == name && member.door.is_some()) {
             return Err(OpenError(format!("far memory '{name}' is in use already")));
         }
-        let door = member::open(uri).map_err(|error| OpenError(format!("far memory '{name}': {error}")))?;
+        let opened = match uri {
+            FarUri::Nbd(node) => NbdLink::open_within(node, ADD_PATIENCE).map(|link| Box::new(link) as _),
+            other => member::open(other),
+        };
+        let door = opened.map_err(|error| OpenError(format!("far memory '{name}': {error}")))?;
         self.add_door(name, door)
     }
 
