@@ -13,7 +13,9 @@ const KEYS: u32 = 150;
 
 /// 9 KB that only this key has: three pages.
 fn value(key: u32) -> Vec<u8> {
-    (0..1500_u32).flat_map(|n| format!("{:06x}", n * 7919 + key * 104_729 & 0xFF_FFFF).into_bytes()).collect()
+    (0..1500_u32)
+        .flat_map(|n| format!("{:06x}", (n * 7919 + key * 104_729) & 0xFF_FFFF).into_bytes())
+        .collect()
 }
 
 fn set_all(redis: &mut Redis) {
