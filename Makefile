@@ -70,9 +70,11 @@ lint: ## Checks the format and runs clippy; a warning is an error
 	cargo clippy --workspace --all-targets -- -D warnings
 
 .PHONY: fuzz
-fuzz: ## Fuzzes the RESP decoder and the commands, SECONDS_EACH=60 each, SEED=now
+fuzz: ## Fuzzes the RESP decoder, the commands and both ends of NBD, SECONDS_EACH=60 each, SEED=now
 	cargo run --release -p tests --bin fuzz -- resp --seconds $(SECONDS_EACH) --seed $(SEED)
 	cargo run --release -p tests --bin fuzz -- commands --seconds $(SECONDS_EACH) --seed $(SEED)
+	cargo run --release -p tests --bin fuzz -- nbd-server --seconds $(SECONDS_EACH) --seed $(SEED)
+	cargo run --release -p tests --bin fuzz -- nbd-client --seconds $(SECONDS_EACH) --seed $(SEED)
 
 .PHONY: soak-nodes
 soak-nodes: setup ## Two memory nodes, two copies, each killed and started again ROUNDS=10 times under 50 clients that check every reply

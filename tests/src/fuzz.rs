@@ -11,6 +11,8 @@
 pub mod commands;
 pub mod model;
 pub mod mutate;
+pub mod nbd_client;
+pub mod nbd_server;
 pub mod resp;
 
 /// Something that can be fuzzed.
@@ -28,6 +30,8 @@ pub fn target(name: &str) -> Option<Box<dyn Target>> {
     match name {
         "resp" => Some(Box::new(resp::Resp)),
         "commands" => Some(Box::new(commands::Commands::new())),
+        "nbd-server" => Some(Box::new(nbd_server::NbdServer::new())),
+        "nbd-client" => Some(Box::new(nbd_client::NbdClient::new())),
         _ => None,
     }
 }

@@ -19,6 +19,16 @@ fn commands_over_a_disorderly_far_memory_answer_as_the_model_does() {
     replay("commands");
 }
 
+#[test]
+fn a_memory_node_survives_whatever_a_client_says() {
+    replay("nbd-server");
+}
+
+#[test]
+fn a_link_survives_whatever_a_memory_node_says() {
+    replay("nbd-client");
+}
+
 fn replay(name: &str) {
     let entries =
         std::fs::read_dir(root().join("tests/fuzz/corpus").join(name)).expect("a target has a corpus");

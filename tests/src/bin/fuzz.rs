@@ -21,7 +21,9 @@ static GIVEN: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let Some((name, rest)) = words.split_first().filter(|(name, _)| target(name).is_some()) else {
-        eprintln!("usage: fuzz resp|commands [--seconds N] [--seed N] | fuzz resp|commands FILE...");
+        eprintln!(
+            "usage: fuzz resp|commands|nbd-server|nbd-client [--seconds N] [--seed N] | fuzz TARGET FILE..."
+        );
         return ExitCode::FAILURE;
     };
     let option = |flag: &str, or: u64| {
