@@ -47,6 +47,11 @@ test: setup ## Runs all tests: unit, property, simulation, golden counts, no_std
 	cargo build --release -p server
 	REMORA_SERVER=$(abspath $(server)) cargo test --workspace
 
+.PHONY: test-rdma
+test-rdma: setup ## Tries RDMA's verbs on a software device, in a QEMU guest with Debian's kernel (half a minute; part of make test)
+	cargo build -p memnode
+	tests/rdma/run.sh $(target)/debug/remora-memnode
+
 .PHONY: conformance
 conformance: setup ## Fetches Redis' own Tcl suite (apt source, 7.0.15) and prints its ok counts for Redis and for Remora
 	cargo build --release -p server

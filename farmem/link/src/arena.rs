@@ -21,6 +21,9 @@ const HUGE_PAGE_SIZE: usize = 2 << 20;
 /// The address ranges of all arenas. An arena is never unmapped, so membership never ends.
 static ARENAS: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
 
+/// The address ranges that a device knows. They stay registered for the rest of the process' life, as far as this goes.
+static REGISTERED: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
+
 /// Reserved, zeroed local memory that costs nothing until it is touched.
 pub struct Arena {
     base: NonNull<Frame>,
@@ -93,12 +96,17 @@ impl Arena {
 impl Discarder {
     /// Makes `count` frames from `first` on non-resident; they read as zeros when touched again.
     ///
+    /// Does nothing if a device knows any of them: it would go on writing to the old pages, which nobody sees any more.
+    ///
     /// # Panics
     /// If the frames lie outside the arena.
     pub fn discard(&self, first: FrameNo, count: u32) {
         let (first, count) = (first.0 as usize, count as usize);
         assert!(first + count <= self.frames, "frames {first}+{count} are outside the arena");
-        let start = self.base.as_ptr().wrapping_add(first).cast();
+        let start = self.base.as_ptr().wrapping_add(first).cast::<std::ffi::c_void>();
+        if is_registered(start.addr(), count * PAGE_SIZE) {
+            return;
+        }
         // SAFETY: the range lies in the arena, whose mapping is private and anonymous: the frames turn to
         // zeros, which are valid. The owner of the frames, who alone is told to call this, reads none now.
         if let Err(error) = unsafe { madvise(start, count * PAGE_SIZE, Advice::LinuxDontNeed) } {
@@ -122,6 +130,17 @@ pub(crate) fn is_in_arena(frames: &[Frame]) -> bool {
     arenas.iter().any(|&(base, len)| base <= start && end <= base + len)
 }
 
+/// Notes that a device knows these frames: from now on none of them is given back to the system.
+pub(crate) fn note_registered(frames: &[Frame]) {
+    let mut registered = REGISTERED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    registered.push((frames.as_ptr().addr(), size_of_val(frames)));
+}
+
+fn is_registered(start: usize, len: usize) -> bool {
+    let registered = REGISTERED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    registered.iter().any(|&(base, size)| base < start + len && start < base + size)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +156,19 @@ mod tests {
         discarder.discard(FrameNo(2), 3);
         let zeroed: Vec<bool> = frames.iter().map(|frame| frame.0 == [0; PAGE_SIZE]).collect();
         assert_eq!(zeroed, [false, false, true, true, true, false, false, false]);
+    }
+
+    #[test]
+    fn a_frame_that_a_device_knows_is_never_given_back() {
+        let arena = Arena::reserve(8 * PAGE_SIZE).expect("memory is there");
+        let discarder = arena.discarder();
+        let frames = arena.frames();
+        frames.iter_mut().for_each(|frame| frame.0.fill(7));
+        note_registered(&frames[2..4]);
+        discarder.discard(FrameNo(3), 2);
+        discarder.discard(FrameNo(5), 3);
+        let kept: Vec<bool> = frames.iter().map(|frame| frame.0 == [7; PAGE_SIZE]).collect();
+        assert_eq!(kept, [true, true, true, true, true, false, false, false]);
     }
 
     #[test]

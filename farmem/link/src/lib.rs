@@ -25,6 +25,7 @@ pub mod malloc;
 mod map;
 mod mem;
 pub mod nbd;
+pub mod rdma;
 mod set;
 mod uri;
 

@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
+use farmem_link::rdma::check::check;
+use farmem_link::rdma::port::{GidChoice, PortChoice};
 use memnode::{Endpoint, Export, Exports, KeptFile, Memory, Metrics, Node, TlsFiles};
 use memnode::{draw_generation, serve_metrics, statistics};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
@@ -25,7 +27,7 @@ const PAGE_BYTES: u64 = 4096;
 #[command(name = "remora-memnode", version)]
 struct Args {
     /// Lends this much under the empty name, which clients take by default
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, required_unless_present = "export")]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, required_unless_present_any = ["export", "rdma_check"])]
     size: Option<u64>,
     /// Lends this much under a name of its own; may be given several times
     #[arg(long, value_name = "NAME=SIZE", value_parser = parse_export)]
@@ -54,6 +56,15 @@ struct Args {
     /// Serves metrics for Prometheus at http://ADDR:PORT/metrics
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
     metrics: Option<SocketAddr>,
+    /// Tries RDMA on this machine, says in plain words what is missing, and exits
+    #[arg(long)]
+    rdma_check: bool,
+    /// The device to try, as `rdma link` names it
+    #[arg(long, value_name = "NAME", requires = "rdma_check")]
+    rdma_device: Option<String>,
+    /// The GID to try: its index, or the IP address that it is made of
+    #[arg(long, value_name = "GID", requires = "rdma_check")]
+    rdma_gid: Option<GidChoice>,
 }
 
 fn main() -> ExitCode {
@@ -69,6 +80,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<(), String> {
+    if args.rdma_check {
+        let choice = PortChoice { device: args.rdma_device, gid: args.rdma_gid };
+        return check(&choice, |line| println!("{line}")).map_err(|error| error.to_string());
+    }
     let mut signals =
         Signals::new([SIGTERM, SIGINT, SIGUSR1]).map_err(|error| format!("signals: {error}"))?;
     let tls = match (&args.tls_cert, &args.tls_key) {

@@ -1,0 +1,23 @@
+//! RDMA for real: libibverbs and the kernel's software device, in a QEMU guest (`tests/rdma/run.sh`).
+//!
+//! Without QEMU, busybox, `rdma` or apt this skips loudly, and fails where `CI` is set. Refuses to look at times.
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+
+use std::path::Path;
+use std::process::Command;
+use tests::nodes::{installed, program};
+
+#[test]
+fn pages_move_over_real_verbs_and_trouble_is_told_in_plain_words() {
+    if ["qemu-system-x86_64", "busybox", "rdma", "apt-get"].iter().any(|name| installed(name).is_none()) {
+        return;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("rdma/run.sh");
+    let memnode = program("memnode", "remora-memnode");
+    let run = Command::new(script).arg(memnode).output().expect("a script can be run");
+    let said = String::from_utf8_lossy(&run.stdout);
+    let trouble = String::from_utf8_lossy(&run.stderr);
+    println!("{said}");
+    assert!(run.status.success(), "{said}\n{trouble}");
+    assert!(said.contains("PASS: the check passes"), "{said}\n{trouble}");
+}
