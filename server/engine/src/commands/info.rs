@@ -299,7 +299,8 @@ fn stats(info: &mut Info, context: &Context) {
         "latest_fork_usec",
         "total_forks",
     ]);
-    info.zeros(&["migrate_cached_sockets", "slave_expires_tracked_keys", "active_defrag_hits"]);
+    info.zeros(&["migrate_cached_sockets", "slave_expires_tracked_keys"]);
+    info.field("active_defrag_hits", context.keys.stats.gathered);
     info.zeros(&["active_defrag_misses", "active_defrag_key_hits", "active_defrag_key_misses"]);
     info.zeros(&["total_active_defrag_time", "current_active_defrag_time", "tracking_total_keys"]);
     info.zeros(&["tracking_total_items", "tracking_total_prefixes", "unexpected_error_replies"]);
