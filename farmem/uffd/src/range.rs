@@ -249,6 +249,7 @@ mod tests {
         assert_eq!((moved, result.is_ok()), (len, true), "{result:?}");
         // SAFETY: the pages were just mapped.
         unsafe { page.wrapping_add(PAGE_SIZE).write(77) };
+        // SAFETY: as above.
         let (moved, result) = unsafe { range.uffd.move_pages(home.addr(), page.addr(), len) };
         assert_eq!((moved, result.is_ok()), (len, true), "{result:?}");
         // SAFETY: they are home again.
