@@ -27,7 +27,7 @@ fn every_value_is_right(policy: &str, directives: &[&str]) {
     let mut client = server.connect();
     assert!(String::from_utf8_lossy(&client.command(&[b"INFO", b"farmem"])).contains("pager:uffd"));
     for key in 0..KEYS {
-        let stored = if key % 3 == 0 { key + 7 } else { key };
+        let stored = if key.is_multiple_of(3) { key + 7 } else { key };
         let name = format!("key:{key}");
         assert_eq!(client.command(&[b"SET", name.as_bytes(), &value(key, len_of(key))]), b"+OK");
         assert_eq!(client.command(&[b"SET", name.as_bytes(), &value(stored, len_of(stored))]), b"+OK");
@@ -42,7 +42,7 @@ fn every_value_is_right(policy: &str, directives: &[&str]) {
     for round in 0..2 {
         for turn in 0..KEYS {
             let key = turn * 1009 % KEYS;
-            let stored = if key % 3 == 0 { key + 7 } else { key };
+            let stored = if key.is_multiple_of(3) { key + 7 } else { key };
             let got = client.command(&[b"GET", format!("key:{key}").as_bytes()]);
             assert!(got == value(stored, len_of(stored)), "{policy}: round {round}, key {key} came wrong");
         }
