@@ -117,6 +117,12 @@ figure2: setup ## The poster's figure: requests a second over the local share, e
 	$(bench) sweep redis-bench/sweeps/figure2.toml --dir $(RESULTS)/figure2
 	$(bench) report $(RESULTS)/figure2
 
+.PHONY: uffd
+uffd: setup ## Faulting beside asking ahead: --pager uffd in four policies and soft ahead, mem: and nbd+unix: (about 15 minutes)
+	cargo build --release -p server -p redis-bench -p memnode
+	$(bench) sweep redis-bench/sweeps/uffd.toml --dir $(RESULTS)/uffd
+	$(bench) report $(RESULTS)/uffd
+
 .PHONY: targets
 targets: setup ## Every bar that the store is held to, and what is measured (about 25 minutes; goes on where it stopped)
 	cargo build --release -p server -p redis-bench

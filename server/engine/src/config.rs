@@ -170,8 +170,8 @@ const START_ONLY: &[&str] = &[
 /// Directives with two names: the other one, and the one that it is known by here.
 const ALIASES: &[(&str, &str)] = &[("list-max-ziplist-size", "list-max-listpack-size")];
 
-/// Kinds of pagers.
-const PAGERS: [(&str, ()); 1] = [("soft", ())];
+/// Kinds of pagers that a body may have.
+const PAGERS: [(&str, ()); 2] = [("soft", ()), ("uffd", ())];
 
 /// How talkative the log is.
 const LEVELS: [(&str, ()); 4] = [("debug", ()), ("verbose", ()), ("notice", ()), ("warning", ())];
