@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+use tests::nodes::Node;
 
 /// A machine that has not answered by then is not coming: a hundred times what booting takes.
 const BOOT_MAX: Duration = Duration::from_secs(60);
@@ -196,6 +197,28 @@ fn a_data_set_eight_times_its_local_memory_comes_back_right_with_every_policy() 
             ("MEMORY", "320"),
             ("PREFETCH", policy),
             ("MACHINE", "microvm"),
+        ];
+        let Some(mut machine) = Machine::start(&settings, &[]) else { return };
+        main_job(&mut machine.client(), policy);
+    }
+}
+
+#[test]
+fn remora_vhost_is_its_far_memory_one_machine_after_the_other_with_every_policy() {
+    if !qemu_is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let socket = dir.path().join("socket");
+    let _backend = Node::vhost("mem:128mb", &socket, &[]);
+    let far = format!("vhost:{}", socket.display());
+    for policy in ["none", "sequential", "guided", "ahead"] {
+        let settings = [
+            ("LOCAL", "4mb"),
+            ("FAR", far.as_str()),
+            ("MEMORY", "192"),
+            ("PREFETCH", policy),
+            ("MACHINE", "q35"),
         ];
         let Some(mut machine) = Machine::start(&settings, &[]) else { return };
         main_job(&mut machine.client(), policy);

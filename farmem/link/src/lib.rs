@@ -28,6 +28,8 @@ pub mod nbd;
 pub mod rdma;
 mod set;
 mod uri;
+#[allow(unsafe_code)]
+mod window;
 
 pub use arena::{Arena, Discarder};
 pub use dax::DaxLink;
@@ -39,6 +41,7 @@ pub use set::{
     Copier, Door, InlineCopier, Job, JobEnd, LinkSet, LinkState, OpenError, OpenTwin, PagerDoor, SharedLink,
 };
 pub use uri::{FarUri, UriError};
+pub use window::Window;
 
 use farmem::{Instant, PAGE_SIZE};
 use rustix::fs::{FlockOperation, flock};
