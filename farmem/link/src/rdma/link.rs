@@ -27,6 +27,7 @@ use farmem::{Frame, Instant, Landed, Link, LinkError, PAGE_SIZE, PageNo, Transfe
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::time::Timespec;
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::channel;
@@ -56,6 +57,15 @@ pub struct RdmaCounts {
     pub bytes: u64,
     /// How often the completion queue was armed, to sleep until it has something.
     pub arms: u64,
+}
+
+/// As INFO prints it, behind other fields.
+impl fmt::Display for RdmaCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RdmaCounts { doorbells, completions, requests, bytes, arms } = self;
+        write!(f, ",doorbells={doorbells},completions={completions},requests={requests}")?;
+        write!(f, ",rdma_bytes={bytes},arms={arms}")
+    }
 }
 
 /// A transfer and when it was submitted, from which its deadline counts.

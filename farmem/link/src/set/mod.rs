@@ -413,6 +413,7 @@ mod tests {
             errors: 1,
             stale_pages: 0,
             lost_pages: 0,
+            rdma: None,
         };
         assert_eq!(set.describe(), [state]);
     }
