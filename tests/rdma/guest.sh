@@ -6,6 +6,7 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 ulimit -l unlimited
+ip link set lo up
 
 pass() { echo "PASS: $*"; }
 fail() { echo "FAIL: $*"; }
@@ -49,8 +50,7 @@ check --rdma-gid 10.99.0.1
 exits "a wrong GID is refused" 1
 says "a wrong GID is answered by those that are there" "no RDMA GID fits; there is: rxe0 port 1"
 
-ip link set lo up
-head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' >/tmp/secret
+head -c 32 /dev/urandom | md5sum >/tmp/secret
 export REMORA_SERVER=/usr/bin/remora-server REMORA_MEMNODE=/usr/bin/remora-memnode
 rdma_guest 10.77.0.1 /tmp/secret 2>/tmp/trouble | tee /tmp/said
 grep -q FAIL /tmp/said && tail -n 60 /tmp/trouble

@@ -188,21 +188,24 @@ impl Dial for FakeDial {
 }
 
 fn open(node: &Shared) -> RdmaLink {
+    open_patient(node, TIMEOUT_NS)
+}
+
+fn open_patient(node: &Shared, timeout_ns: u64) -> RdmaLink {
     let dial = Box::new(FakeDial(Arc::clone(node)));
-    RdmaLink::over("fake".into(), TIMEOUT_NS, FakeFabric::reach(node), Some(dial)).expect("epoll is there")
+    RdmaLink::over("fake".into(), timeout_ns, FakeFabric::reach(node), Some(dial)).expect("epoll is there")
 }
 
 #[test]
 fn the_link_holds_to_the_contract_over_verbs_that_are_none() {
     for (name, clause) in CLAUSES {
         eprintln!("{name}");
-        clause(&mut Rig::new(&mut open(&new_node(1))));
+        clause(&mut Rig::new(&mut open_patient(&new_node(1), 60 * TIMEOUT_NS)));
     }
 }
 
 #[test]
-fn the_link_holds_to_the_contract_while_work_requests_are_flushed() {
-    // Refused ones end as errors, which the contract does not allow; a node that hangs up now and then does no harm.
+fn what_is_flushed_is_sent_again_and_nothing_fails() {
     let node = new_node(2);
     let mut link = open(&node);
     let frames = frames();
@@ -333,14 +336,14 @@ impl Play {
                     may.extend(self.busy.get(page).map(|&(_, version)| version));
                 }
             }
-            landed.drain(..).collect::<Vec<_>>().into_iter().for_each(|end| self.check(end));
+            landed.drain(..).for_each(|end| self.check(end));
         }
         let mut now = Instant(STEPS as u64 * STEP_NS);
         lock(&self.node).is_up = true;
         for _ in 0..10_000 {
             now.0 += STEP_NS;
             self.link.poll_landed(self.frames, now, &mut landed);
-            landed.drain(..).collect::<Vec<_>>().into_iter().for_each(|end| self.check(end));
+            landed.drain(..).for_each(|end| self.check(end));
         }
         assert!(self.busy.is_empty(), "seed {}: never landed: {:?}", self.seed, self.busy);
         assert_eq!(self.link.in_flight(), 0);

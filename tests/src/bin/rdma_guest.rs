@@ -8,6 +8,7 @@
 //! times.
 
 use farmem::{Frame, FrameNo, Link, PAGE_SIZE, PageNo, Transfer, TransferKind};
+use farmem_link::nbd::{NbdLink, NbdUri};
 use farmem_link::rdma::{RdmaLink, RdmaUri};
 use farmem_link::{Arena, FarUri, LinkSet, monotonic_now};
 use std::io::Write;
@@ -47,7 +48,8 @@ fn main() {
     for (name, clause) in CLAUSES {
         attempt(&format!("contract: {name}"), || {
             let _node = guest.node("c", 10810, "20mb");
-            clause(&mut Rig::new(&mut guest.set(&[10810], 1)));
+            let uris = [parse(&guest.uri(10810, "60s"))];
+            clause(&mut Rig::new(&mut LinkSet::open(&uris, 1).expect("far memory can be had")));
         });
     }
     attempt("a batch is one doorbell and one completion", || guest.counts());
@@ -98,17 +100,12 @@ impl Guest {
         Node::memnode_with(size, Listen::Unix(Path::new("/tmp").join(name)), &options)
     }
 
-    fn uri(&self, port: u16) -> String {
-        format!("rdma://{}:{port}/?secret-file={}&timeout=5s", self.address, self.secret)
-    }
-
-    fn set(&self, ports: &[u16], copies: usize) -> LinkSet {
-        let uris: Vec<FarUri> = ports.iter().map(|&port| parse(&self.uri(port))).collect();
-        LinkSet::open(&uris, copies).expect("far memory can be had")
+    fn uri(&self, port: u16, timeout: &str) -> String {
+        format!("rdma://{}:{port}/?secret-file={}&timeout={timeout}", self.address, self.secret)
     }
 
     fn rdma_uri(&self, more: &str) -> RdmaUri {
-        match parse(&format!("{}{more}", self.uri(10810))) {
+        match parse(&format!("{}{more}", self.uri(10810, "5s"))) {
             FarUri::Rdma(uri) => uri,
             other => panic!("{other} is no RDMA"),
         }
@@ -175,36 +172,34 @@ impl Guest {
     }
 
     fn beside_nbd(&self) {
-        let node = self.node("c", 10810, "20mb");
+        let _node = self.node("c", 10810, "20mb");
         let frames = Arena::reserve(4 * PAGE_SIZE).expect("memory is there").frames();
-        frames[0].0.fill(7);
-        let mut over_rdma = self.set(&[10810], 1);
+        let mut over_rdma = RdmaLink::open(&self.rdma_uri("")).expect("the node is there");
+        let mut over_nbd = NbdLink::open(&NbdUri::unix("/tmp/c", "")).expect("the node is there");
         let of = |kind, frame| Transfer { kind, page: PageNo(5), count: 1, frame: FrameNo(frame) };
+        frames[0].0.fill(7);
         move_all(&mut over_rdma, &[of(TransferKind::WriteBack, 0)], frames);
-        let mut over_nbd = LinkSet::open(&[parse(&node.patient_uri())], 1).expect("the node is there");
-        frames[1].0.fill(1);
-        // The set knows a page that it has not written as zeros, so this one is written first, and trimmed.
+        move_all(&mut over_nbd, &[of(TransferKind::FetchNeeded, 1)], frames);
+        assert!(frames[1].0 == [7; PAGE_SIZE], "what RDMA has written is not there for NBD");
         frames[2].0.fill(9);
         move_all(&mut over_nbd, &[of(TransferKind::WriteBack, 2)], frames);
         move_all(&mut over_rdma, &[of(TransferKind::FetchNeeded, 1)], frames);
-        assert!(frames[1].0 == [9; PAGE_SIZE], "what NBD has written is not there");
+        assert!(frames[1].0 == [9; PAGE_SIZE], "what NBD has written is not there for RDMA");
         over_nbd.submit(&[of(TransferKind::Trim, 0)], frames, monotonic_now());
-        std::thread::sleep(Duration::from_millis(100));
-        over_nbd.poll_landed(frames, monotonic_now(), &mut Vec::new());
-        // Had the trim given the page back, this would be written to a page that NBD does not see.
+        while over_nbd.is_trimming() {
+            over_nbd.poll_landed(frames, monotonic_now(), &mut Vec::new());
+        }
+        // Had the trim given the page back, this would go to a page that NBD does not see any more.
         frames[0].0.fill(3);
         move_all(&mut over_rdma, &[of(TransferKind::WriteBack, 0)], frames);
-        let raw = std::process::Command::new("grep").args(["-c", "memfd:remora-memnode", &maps(&node)]).output();
-        assert!(raw.expect("grep runs").status.success());
-        frames[3].0.fill(0);
-        move_all(&mut over_rdma, &[of(TransferKind::FetchNeeded, 3)], frames);
+        move_all(&mut over_nbd, &[of(TransferKind::FetchNeeded, 3)], frames);
         assert!(frames[3].0 == [3; PAGE_SIZE], "the page was given back under the device");
     }
 
     /// Fills a server far beyond what is local, reads everything back, overwrites some, and reads again.
     fn load(&self, policy: &str) {
         let _node = self.node("c", 10810, "80mb");
-        let far = self.uri(10810);
+        let far = self.uri(10810, "5s");
         let directives = ["--local-memory", LOCAL, "--far-memory", &far, "--prefetch", policy];
         let server = Server::start(&directives, Path::new("/tmp/server.log"));
         let mut redis = Redis::connect(server.port).expect("the server listens");
@@ -219,7 +214,8 @@ impl Guest {
         let link = &info["link0"];
         let fetched: u64 = info["pages_fetched"].parse().expect("it is a number");
         assert!(fetched > 4000, "only {fetched} pages were fetched: the test shows nothing");
-        assert_eq!((info["checksum_failures"].as_str(), info["unplanned_faults"].as_str()), ("0", "0"));
+        assert_eq!(info["checksum_failures"], "0");
+        assert!(policy != "ahead" || info["unplanned_faults"] == "0", "{info:?}");
         println!(
             "{policy}: {fetched} pages fetched, {} bytes wanted: {}",
             info["bytes_wanted"],
@@ -230,7 +226,7 @@ impl Guest {
 
     fn kill_one_of_two(&self) {
         let mut nodes = [self.node("a", 10810, "64mb"), self.node("b", 10811, "64mb")];
-        let (a, b) = (self.uri(10810), self.uri(10811));
+        let (a, b) = (self.uri(10810), self.uri(10811, "5s"));
         let directives =
             ["--local-memory", LOCAL, "--far-copies", "2", "--far-memory", &a, "--far-memory", &b];
         let server = Server::start(&directives, Path::new("/tmp/server.log"));
@@ -242,6 +238,8 @@ impl Guest {
         }
         check(&mut redis, |number| if number % 3 == 0 { 2 } else { 1 });
         nodes[0].restart();
+        // What INFO says is counted by the second.
+        std::thread::sleep(Duration::from_millis(2100));
         wait_until_up(&mut redis, 2);
         nodes[1].kill();
         check(&mut redis, |number| if number % 3 == 0 { 2 } else { 1 });
@@ -249,7 +247,7 @@ impl Guest {
 
     fn restart_the_only_one(&self) {
         let mut node = self.node("a", 10810, "64mb");
-        let far = self.uri(10810);
+        let far = self.uri(10810, "5s");
         let server = Server::start(&["--local-memory", LOCAL, "--far-memory", &far], Path::new("/tmp/server.log"));
         let mut redis = Redis::connect(server.port).expect("the server listens");
         fill(&mut redis, 1);
@@ -273,10 +271,6 @@ impl Guest {
         check(&mut redis, |_| 3);
         wait_until_up(&mut redis, 1);
     }
-}
-
-fn maps(node: &Node) -> String {
-    format!("/proc/{}/maps", node.pid())
 }
 
 fn move_all(link: &mut dyn Link, batch: &[Transfer], frames: &mut [Frame]) {
