@@ -226,7 +226,7 @@ impl Guest {
 
     fn kill_one_of_two(&self) {
         let mut nodes = [self.node("a", 10810, "64mb"), self.node("b", 10811, "64mb")];
-        let (a, b) = (self.uri(10810), self.uri(10811, "5s"));
+        let (a, b) = (self.uri(10810, "5s"), self.uri(10811, "5s"));
         let directives =
             ["--local-memory", LOCAL, "--far-copies", "2", "--far-memory", &a, "--far-memory", &b];
         let server = Server::start(&directives, Path::new("/tmp/server.log"));
