@@ -109,7 +109,10 @@ impl FakeFabric {
             () => Outcome::Done,
         };
         let is_carried_out = outcome == Outcome::Done
-            || (node.answers(self.downs) && outcome == Outcome::Broken && !self.is_broken[lane] && node.random.below(2) == 0);
+            || (node.answers(self.downs)
+                && outcome == Outcome::Broken
+                && !self.is_broken[lane]
+                && node.random.below(2) == 0);
         if is_carried_out {
             let frame = &mut frames[step.frame.0 as usize];
             if step.is_read {
@@ -237,7 +240,10 @@ fn a_batch_is_a_doorbell_and_a_completion_a_chain() {
     let mut link = open(&node);
     let frames = frames();
     for pages in [1, 2, 63, 64, 65, 256] {
-        let before = { let held = lock(&node); (held.chains, held.completions, held.requests) };
+        let before = {
+            let held = lock(&node);
+            (held.chains, held.completions, held.requests)
+        };
         let batch: Vec<Transfer> = (0..pages).map(|n| of(TransferKind::FetchNeeded, n)).collect();
         link.submit(&batch, frames, Instant(0));
         let mut landed = Vec::new();

@@ -248,7 +248,8 @@ impl Guest {
     fn restart_the_only_one(&self) {
         let mut node = self.node("a", 10810, "64mb");
         let far = self.uri(10810, "5s");
-        let server = Server::start(&["--local-memory", LOCAL, "--far-memory", &far], Path::new("/tmp/server.log"));
+        let server =
+            Server::start(&["--local-memory", LOCAL, "--far-memory", &far], Path::new("/tmp/server.log"));
         let mut redis = Redis::connect(server.port).expect("the server listens");
         fill(&mut redis, 1);
         node.kill();
@@ -259,7 +260,9 @@ impl Guest {
         let mut lost = 0;
         for number in 0..VALUES {
             match redis.ask(&[b"GET", format!("v{number}").as_bytes()]) {
-                Reply::Bulk(Some(bytes)) => assert!(bytes == value(number, 1, VALUE_BYTES), "v{number} is wrong"),
+                Reply::Bulk(Some(bytes)) => {
+                    assert!(bytes == value(number, 1, VALUE_BYTES), "v{number} is wrong")
+                }
                 Reply::Error(_) => lost += 1,
                 other => panic!("v{number}: {other:?}"),
             }
