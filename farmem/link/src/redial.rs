@@ -82,11 +82,7 @@ impl<D: Send + 'static> Redial<D> {
 }
 
 /// `None` if nobody waits for it any more.
-fn try_until_there<D>(
-    uri: &str,
-    dial: impl Fn() -> io::Result<D>,
-    waiting: &Weak<OwnedFd>,
-) -> Option<D> {
+fn try_until_there<D>(uri: &str, dial: impl Fn() -> io::Result<D>, waiting: &Weak<OwnedFd>) -> Option<D> {
     let mut pause = PAUSE;
     while waiting.strong_count() > 0 {
         thread::sleep(pause);

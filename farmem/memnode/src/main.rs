@@ -192,7 +192,9 @@ fn open_rdma(args: &Args, node: &Arc<Node>) -> Result<(), String> {
     let at = node
         .listen_rdma(address, door)
         .map_err(|error| format!("cannot listen at rdma://{address}: {error}"))?;
-    log::info!("serves rdma://{at} on {words}; all memory is resident from now on, and no TRIM gives any back");
+    log::info!(
+        "serves rdma://{at} on {words}; all memory is resident from now on, and no TRIM gives any back"
+    );
     Ok(())
 }
 

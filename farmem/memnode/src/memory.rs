@@ -10,9 +10,9 @@
 //! the mapping itself then: the kernel does, and answers an error.
 
 use crate::touched::{PAGE_BYTES, Touched};
+use farmem_link::rdma::verbs::{Domain, Region};
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, fdatasync, fstat, ftruncate, memfd_create};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
-use farmem_link::rdma::verbs::{Domain, Region};
 use std::fs::File;
 use std::io;
 use std::marker::PhantomData;

@@ -14,7 +14,9 @@ use super::handshake::ask;
 use super::port::{Port, open_port};
 use super::proto::{Answer, LANES, Lane, Secret, Side, draw_nonce, draw_psns};
 use super::uri::RdmaUri;
-use super::verbs::{Completion, Completions, Domain, QueuePair, Region, Step, Way, device_names, status_name};
+use super::verbs::{
+    Completion, Completions, Domain, QueuePair, Region, Step, Way, device_names, status_name,
+};
 use crate::nbd::dial::{explain, reach_tcp};
 use crate::nbd::proto::Generation;
 use crate::redial::Redial;
@@ -156,7 +158,8 @@ pub(super) fn dial(uri: &RdmaUri, known: Option<&Arc<Adapter>>) -> io::Result<(R
     let secret = Secret::load(&uri.secret_file)?;
     let timeout = Duration::from_nanos(uri.timeout_ns);
     let deadline = Instant::now() + timeout;
-    let control = reach_tcp(&uri.host, uri.port, timeout).map_err(|error| explain("cannot connect", error))?;
+    let control =
+        reach_tcp(&uri.host, uri.port, timeout).map_err(|error| explain("cannot connect", error))?;
     let adapter = known.map_or_else(|| Adapter::open(uri, &control), |known| Ok(Arc::clone(known)))?;
     let completions = Completions::new(&adapter.port.device, COMPLETIONS_MAX as u32)?;
     let pair = |lane: usize| QueuePair::new(&adapter.domain, &completions, LANE_PAGES_MAX[lane] as u32);

@@ -291,7 +291,8 @@ impl RdmaLink {
             }
         }
         self.ends = ends;
-        if let Some(error) = broken.or_else(|| self.look_at_control(came, now)).or_else(|| self.overdue(now)) {
+        if let Some(error) = broken.or_else(|| self.look_at_control(came, now)).or_else(|| self.overdue(now))
+        {
             self.break_down(&error, now);
         }
     }
@@ -441,8 +442,8 @@ fn watch(epoll: &OwnedFd, what: BorrowedFd<'_>) -> io::Result<()> {
 
 impl Link for RdmaLink {
     fn submit(&mut self, batch: &[Transfer], frames: &mut [Frame], now: Instant) {
-        let is_gone = !self.is_up()
-            && (!self.is_patient || now.0.saturating_sub(self.down_since.0) > self.timeout_ns);
+        let is_gone =
+            !self.is_up() && (!self.is_patient || now.0.saturating_sub(self.down_since.0) > self.timeout_ns);
         for &transfer in batch {
             let Transfer { kind, page: PageNo(page), .. } = transfer;
             if kind == TransferKind::Trim {
