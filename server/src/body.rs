@@ -308,6 +308,7 @@ async fn tick(ticker: Watched, body: Rc<Body>, link: SharedLink) {
                 errors: link.errors,
                 stale_pages: link.stale_pages,
                 lost_pages: link.lost_pages,
+                more: link.rdma.map_or_else(String::new, |rdma| rdma.to_string()),
             };
             engine.set_link_reports(link.set().describe().into_iter().map(describe).collect());
             process::follow_log_level(&engine.config().loglevel);

@@ -236,11 +236,11 @@ fn far_memory(info: &mut Info, context: &Context) {
     info.field("checksum_failures", pager.checksum_failures);
     info.field("pages_repaired", pager.pages_repaired);
     for (index, link) in server.links.iter().enumerate() {
-        let LinkReport { uri, state, in_flight, errors, stale_pages, lost_pages } = link;
+        let LinkReport { uri, state, in_flight, errors, stale_pages, lost_pages, more } = link;
         write!(
             info.text,
             "link{index}:uri={uri},state={state},in_flight={in_flight},errors={errors},\
-             stale_pages={stale_pages},lost_pages={lost_pages}\r\n"
+             stale_pages={stale_pages},lost_pages={lost_pages}{more}\r\n"
         )
         .expect("a String takes what is written");
     }
