@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compares the prefetch policies inside the machine, instructions counted: no network, no noise.
 #
-#   WORKLOADS="get_4k ..."   DATA=32mb   SHARE=12.5 (percent local)   REQUESTS=4000   CLIENTS=50
+#   WORKLOADS="get_4k ..."   DATA=32mb   SHARE=12.5 (percent local)   REQUESTS=4000   CLIENTS=16
 #   FAR='mem:1gb?latency=2.6us&bandwidth=100gbit'   MEMORY=MiB of the machine   IMAGE=the ELF
 #   ./bench.sh [--directive value ...]     ./bench.sh --measure-faults yes
 set -eu -o pipefail
@@ -20,5 +20,5 @@ if [ "${1:-}" = --measure-faults ]; then boot "$@"; exit; fi
 for workload in ${WORKLOADS:-get_4k get_64k get_mixed lrange_100 lrange_mid}; do
     boot --far-memory "${FAR:-mem:1gb?latency=2.6us&bandwidth=100gbit}" --bench "$workload" \
         --bench-data "${DATA:-32mb}" --bench-local "${SHARE:-12.5}" --bench-requests "${REQUESTS:-4000}" \
-        --bench-clients "${CLIENTS:-50}" "$@"
+        --bench-clients "${CLIENTS:-16}" "$@"
 done

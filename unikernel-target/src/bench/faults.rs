@@ -100,8 +100,7 @@ impl Bed {
         let (far, arena) = (take(FAR_PAGES)?, take(FRAMES)?);
         let clock = LeapClock::new(None);
         let link = SharedLink::new(Box::new(mem::MemLink::new(far, Wire::default(), clock.clone())));
-        let pager =
-            mm::pager(arena, FRAMES as u32, FAR_PAGES as u32, policy, Some(Box::new(link.clone())));
+        let pager = mm::pager(arena, FRAMES as u32, FAR_PAGES as u32, policy, Some(Box::new(link.clone())));
         Ok(Bed { pager, link, clock })
     }
 

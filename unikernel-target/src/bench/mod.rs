@@ -62,7 +62,9 @@ pub fn run(bench: &Bench, config: &Config, ram: &mut Ram) -> Result<(), String> 
     let (_, wire) = mem_uri(rest).map_err(|why| format!("bad directive 'far-memory {uri}': {why}"))?;
     let counts = clock::counts_instructions();
     if !counts && bench.request_ns.is_none() {
-        return Err("instructions are not counted: boot with -icount shift=0, or give --bench-request-ns".into());
+        return Err(
+            "instructions are not counted: boot with -icount shift=0, or give --bench-request-ns".into()
+        );
     }
     println!(
         "bench {}: {} MiB of values, {} % local, {} clients, {uri}, a request's work is {}",
@@ -79,7 +81,9 @@ pub fn run(bench: &Bench, config: &Config, ram: &mut Ram) -> Result<(), String> 
     let (all, data_pages) = measure(bench, &workload, "all local", Prefetch::Ahead, all_pages, wire, ram)?;
     let frames = ((data_pages as f64 * bench.local_percent / 100.0) as u64).max(64);
     println!("bench {}: {data_pages} pages of data, {frames} frames", workload.name);
-    println!("| policy | requests | faults | unplanned | waits | pages fetched | written back | instructions a request | work us | waited us | us a request | kept |");
+    println!(
+        "| policy | requests | faults | unplanned | waits | pages fetched | written back | instructions a request | work us | waited us | us a request | kept |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     print_row(&all, &all, counts);
     for (name, policy) in [
@@ -122,16 +126,14 @@ fn measure(
     let data_pages = store.stat("frames_total") - store.stat("frames_free");
     let mut random = Random(SEED);
     store.run(bench.requests / WARM_UP_SHARE, |_| workload.ask(&mut random));
-    let mut counters = || {
-        ["unplanned_faults", "pages_fetched", "pages_written_back"].map(|counter| store.stat(counter))
-    };
+    let mut counters =
+        || ["unplanned_faults", "pages_fetched", "pages_written_back"].map(|counter| store.stat(counter));
     let before = counters();
     let (faults, from) = (mm::faults(), clock.read());
     store.run(bench.requests, |_| workload.ask(&mut random));
     let (to, faults) = (clock.read(), mm::faults() - faults);
-    let mut counters = || {
-        ["unplanned_faults", "pages_fetched", "pages_written_back"].map(|counter| store.stat(counter))
-    };
+    let mut counters =
+        || ["unplanned_faults", "pages_fetched", "pages_written_back"].map(|counter| store.stat(counter));
     let after = counters();
     let row = Row {
         name,

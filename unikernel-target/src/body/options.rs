@@ -45,7 +45,7 @@ pub struct Bench {
     pub local_percent: f64,
     /// `--bench-requests 4000`, after half as many to warm up.
     pub requests: u64,
-    /// `--bench-clients 50`, each with one request at a time.
+    /// `--bench-clients 16`, each with one request at a time.
     pub clients: usize,
     /// `--bench-request-ns 2000`: the work of a request; without it, its instructions.
     pub request_ns: Option<u64>,
@@ -89,13 +89,8 @@ pub fn parse(line: &str) -> Result<Options, String> {
     let words = directive::split(&line.join(" ")).map_err(|error| error.to_string())?;
     let mut config = Config::default();
     let (mut ip, mut gateway, mut faults) = (None, None, None);
-    let mut bench = Bench {
-        data_bytes: 32 << 20,
-        local_percent: 12.5,
-        requests: 4000,
-        clients: 50,
-        ..Bench::default()
-    };
+    let mut bench =
+        Bench { data_bytes: 32 << 20, local_percent: 12.5, requests: 4000, clients: 16, ..Bench::default() };
     for directive in directive::group(&words).map_err(|error| error.to_string())? {
         let own = match directive[0].as_str() {
             "ip" => &mut ip,

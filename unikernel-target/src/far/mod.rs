@@ -13,12 +13,12 @@ pub mod mem;
 use crate::arch::memory::Ram;
 use crate::virtio::blk::BlkLink;
 use crate::virtio::{self, DeviceType, Transport};
-use clock::MachineClock;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use clock::MachineClock;
 use core::cell::RefCell;
 use farmem::{Frame, Instant, Landed, Link, Transfer, Wire};
 
@@ -51,7 +51,8 @@ pub fn open(uri: &str, ram: &mut Ram, devices: &mut Vec<Transport>) -> Result<Sh
 pub fn mem_uri(rest: &str) -> Result<(u64, Wire), &'static str> {
     let (size, query) = rest.split_once('?').unwrap_or((rest, ""));
     let size = bytes(size).ok_or("a size like 512mb is expected after 'mem:'")?;
-    let wire = wire(query).ok_or("after '?' it takes latency=2.6us and bandwidth=100gbit, with '&' between")?;
+    let wire =
+        wire(query).ok_or("after '?' it takes latency=2.6us and bandwidth=100gbit, with '&' between")?;
     Ok((size, wire))
 }
 
