@@ -65,6 +65,11 @@ unikernel: ## Builds the unikernel's image: unikernel-target/target/release/remo
 run-unikernel: setup unikernel ## Boots it in QEMU: MACHINE=q35|pc|microvm PORT= LOCAL=64mb FAR=mem:512mb PREFETCH=ahead ACCEL=tcg NET=user|tap
 	@MACHINE=$(MACHINE) PORT=$(PORT) LOCAL=$(LOCAL) FAR='$(FAR)' PREFETCH=$(PREFETCH) ACCEL=$(ACCEL) NET=$(NET) unikernel-target/run.sh
 
+.PHONY: unikernel-bench
+unikernel-bench: setup unikernel ## Compares the prefetch policies inside the unikernel, instructions counted, and measures its page faults
+	unikernel-target/bench.sh --measure-faults yes
+	unikernel-target/bench.sh
+
 .PHONY: fmt
 fmt: ## Formats the code
 	cargo fmt --all

@@ -4,13 +4,14 @@
 //! The image under test is `REMORA_UNIKERNEL`, or else built here. Refuses to gate on wall time.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+mod unikernel_image;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use tests::nodes::Node;
+use unikernel_image::{image, qemu_is_there, root};
 
 /// A machine that has not answered by then is not coming: a hundred times what booting takes.
 const BOOT_MAX: Duration = Duration::from_secs(60);
@@ -348,41 +349,4 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
     }
     bytes.truncate(len);
     bytes
-}
-
-/// The image under test, built once.
-fn image() -> &'static Path {
-    static IMAGE: OnceLock<PathBuf> = OnceLock::new();
-    IMAGE.get_or_init(|| {
-        if let Some(given) = std::env::var_os("REMORA_UNIKERNEL") {
-            return given.into();
-        }
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("unikernel");
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "-q", "--release", "--manifest-path"])
-            .arg(root().join("unikernel-target/Cargo.toml"))
-            .arg("--target-dir")
-            .arg(&target)
-            .status()
-            .expect("cargo has built this test");
-        assert!(built.success(), "the unikernel does not build");
-        target.join("release/remora-unikernel")
-    })
-}
-
-/// Whether QEMU is installed; says so if not, and fails in CI.
-fn qemu_is_there() -> bool {
-    let there = Command::new("qemu-system-x86_64").arg("--version").stdout(Stdio::null()).status().is_ok();
-    if !there {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "skipped: no qemu-system-x86_64 (`make setup` installs it)"
-        );
-        eprintln!("SKIPPED: no qemu-system-x86_64 (`make setup` installs it)");
-    }
-    there
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a folder of the repository")
 }
