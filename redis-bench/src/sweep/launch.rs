@@ -145,16 +145,18 @@ impl Server {
             None
         };
         let port = free_port()?;
-        let target = match &system.url {
-            Some(url) => url.parse().map_err(|error: String| anyhow::anyhow!(error))?,
-            None => Target::local(port),
-        };
         let arguments = arguments(system, port, room)?;
         let printed = room.dir.join("printed");
         let child = spawn(&arguments, cgroup.as_ref(), &printed).with_context(|| {
             format!("cannot start {}", system.command.first().map_or("nothing", String::as_str))
         })?;
-        let mut server = Server { process: Process { child }, cgroup, _swap: swap, _dir: scratch, target };
+        let mut server = Server {
+            process: Process { child },
+            cgroup,
+            _swap: swap,
+            _dir: scratch,
+            target: Target::local(port),
+        };
         let start_max = system.start_seconds.map_or(START_MAX, Duration::from_secs);
         server.wait_until_it_answers(start_max, &printed, watch)?;
         Ok(server)
