@@ -135,13 +135,6 @@ targets: setup ## Every bar that the store is held to, and what is measured (abo
 	$(bench) sweep redis-bench/sweeps/targets.toml --dir $(RESULTS)/targets
 	$(bench) report $(RESULTS)/targets
 
-.PHONY: guests
-guests: setup unikernel ## The unikernel beside Linux with Redis that swaps, both in QEMU on the same remora-vhost (root; about 15 minutes)
-	cargo build --release -p farmem-vhost -p redis-bench
-	tests/guest/linux.sh image $(target)/guest/image
-	tests/guest/network.sh $(bench) sweep redis-bench/sweeps/guests.toml --dir $(RESULTS)/guests
-	$(bench) report $(RESULTS)/guests
-
 .PHONY: nodes
 nodes: setup ## Memory nodes: one, two, two copies, nbdkit, qemu-nbd; ahead and none (about 15 minutes; goes on where it stopped)
 	cargo build --release -p server -p memnode -p redis-bench

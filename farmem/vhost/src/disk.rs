@@ -133,7 +133,8 @@ impl Disk {
         let mut landed = std::mem::take(&mut self.landed);
         self.links.poll_landed(self.window.frames(), now, &mut landed);
         self.take_landed(landed, memory);
-        let moved = submitted || !self.done.is_empty();
+        // What has landed may have let others start: they go out in the next round.
+        let moved = submitted || !self.done.is_empty() || !self.batch.is_empty();
         done.append(&mut self.done);
         moved
     }
