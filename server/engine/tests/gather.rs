@@ -12,7 +12,7 @@ fn value(key: usize) -> Vec<u8> {
 }
 
 fn is_kept(key: usize) -> bool {
-    key % 4 == 0
+    key.is_multiple_of(4)
 }
 
 /// A store where three quarters of the keys were deleted, in every page alike.

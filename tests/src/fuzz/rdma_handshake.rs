@@ -65,7 +65,7 @@ impl RdmaHandshake {
             peer.hears
         };
         let mut peer = Peer { says: Cursor::new(&greeting), hears: Vec::new() };
-        ask(&mut peer, &secret, LINK_NONCE, side(), EXPORT).err().expect("the node says no more");
+        ask(&mut peer, &secret, LINK_NONCE, side(), EXPORT).expect_err("the node says no more");
         let link_says = peer.hears;
         let mut peer = Peer { says: Cursor::new(&link_says), hears: Vec::new() };
         let asked = hear(&mut peer, &secret, NODE_NONCE).expect("an honest link is heard");
@@ -84,7 +84,7 @@ impl RdmaHandshake {
 impl Target for RdmaHandshake {
     fn run(&mut self, input: &[u8]) -> u64 {
         let mut dice = Dice::new(input);
-        let is_link = dice.byte() % 2 == 0;
+        let is_link = dice.byte().is_multiple_of(2);
         let says = input.get(1..).unwrap_or(&[]);
         let mut peer = Peer { says: Cursor::new(says), hears: Vec::new() };
         let (result, honest) = if is_link {

@@ -136,7 +136,10 @@ impl RdmaLink {
         let (sender, receiver) = channel();
         let asked = uri.clone();
         // A thread that comes too late finds nobody to tell, and closes what it has opened.
-        thread::Builder::new().name("dial".into()).spawn(move || sender.send(RdmaLink::open(&asked)))?;
+        let dial = move || {
+            let _ = sender.send(RdmaLink::open(&asked));
+        };
+        thread::Builder::new().name("dial".into()).spawn(dial)?;
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {patience:?}"));
         receiver.recv_timeout(patience).map_err(late)?
     }
