@@ -36,6 +36,7 @@ if [ "$(word check)" = 1 ]; then
         fi
     done
     echo $(($(sed -n 's/^pswpout //p' /proc/vmstat))) pages out, $(($(sed -n 's/^pswpin //p' /proc/vmstat))) pages in
+    echo max >/sys/fs/cgroup/far/memory.max
     swapoff /dev/vda && echo "PASS: all comes back at once" || echo "FAIL: swapoff"
     echo "TRIED ALL"
     poweroff -f
