@@ -59,7 +59,7 @@ impl Window {
         let start = self.own.checked_add(first);
         let end = start.and_then(|start| start.checked_add(count)).filter(|&end| end <= self.frames_max);
         let (Some(start), Some(end)) = (start, end) else {
-            let why = format!("memory beyond {} GiB", (self.frames_max - self.own) * PAGE_SIZE >> 30);
+            let why = format!("memory beyond {} GiB", ((self.frames_max - self.own) * PAGE_SIZE) >> 30);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         };
         if self.regions.iter().any(|&(other, len)| other < end && start < other + len) {
