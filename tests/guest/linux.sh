@@ -18,7 +18,7 @@ if [ "${1:-}" = image ]; then
     kernel=$("$here/kernel.sh" "${KERNELS:-$here/../../target/guest}")
     modules=()
     # What is part of the kernel itself needs no module, and has none.
-    for name in virtio virtio_ring virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci failover net_failover virtio_net \
+    for name in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci failover net_failover virtio_net \
         virtio_blk; do
         [ -n "$(find "$kernel/modules/" -name "$name.ko*")" ] && modules+=("module:$name")
     done

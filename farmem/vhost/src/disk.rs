@@ -107,7 +107,7 @@ impl Disk {
         for (region, file) in regions {
             let page = PAGE_SIZE as u64;
             let parts = [region.guest_phys_addr, region.memory_size, region.mmap_offset];
-            if parts.iter().any(|part| part % page != 0) {
+            if parts.iter().any(|part| !part.is_multiple_of(page)) {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, "memory is not made of whole pages"));
             }
             let (first, count) = (region.guest_phys_addr / page, region.memory_size / page);
@@ -210,7 +210,7 @@ impl Disk {
     fn pages_of(&self, sector: u64, bytes: u64) -> Result<(u32, u32), Status> {
         let sectors = bytes / SECTOR_BYTES;
         let end = sector.checked_add(sectors).filter(|&end| end <= self.sectors()).ok_or(Status::Failed)?;
-        if bytes % SECTOR_BYTES != 0 {
+        if !bytes.is_multiple_of(SECTOR_BYTES) {
             return Err(Status::Failed);
         }
         let a_page = PAGE_SIZE as u64 / SECTOR_BYTES;
@@ -360,7 +360,7 @@ impl Disk {
         let sector = u64::from_le_bytes(sector.try_into().expect("eight bytes"));
         let sectors = u32::from_le_bytes(rest[..4].try_into().expect("four bytes"));
         let bytes = u64::from(sectors) * SECTOR_BYTES;
-        let is_whole = |units: u64| units % (PAGE_SIZE as u64 / SECTOR_BYTES) == 0;
+        let is_whole = |units: u64| units.is_multiple_of(PAGE_SIZE as u64 / SECTOR_BYTES);
         let (first, count) = match self.pages_of(sector, bytes) {
             Ok(pages) if is_whole(sector) && is_whole(u64::from(sectors)) => pages,
             // Zeros must be written where they are asked for; the limits that were announced forbid to ask for parts.
@@ -419,7 +419,10 @@ impl Job {
         let (page, start) = (PAGE_SIZE as u64, self.request.sector * SECTOR_BYTES);
         let end = start + self.request.len() as u64;
         let last = PageNo(self.first + self.count - 1);
-        [(start % page != 0).then_some(PageNo(self.first)), (end % page != 0).then_some(last)]
+        [
+            (!start.is_multiple_of(page)).then_some(PageNo(self.first)),
+            (!end.is_multiple_of(page)).then_some(last),
+        ]
     }
 }
 

@@ -177,7 +177,11 @@ impl Session {
     fn settle(&mut self) -> Result<()> {
         let all = self.is_running();
         self.disk.drain(&self.memory, all, &mut self.done);
-        if all { self.give_back().map_err(failed) } else { Ok(self.done.clear()) }
+        if all {
+            return self.give_back().map_err(failed);
+        }
+        self.done.clear();
+        Ok(())
     }
 
     /// The guest is gone: nothing of its memory is kept.
