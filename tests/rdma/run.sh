@@ -13,7 +13,7 @@ say() { printf 'rdma: %s\n' "$*" >&2; exit 1; }
 [ $# -ge 3 ] || say "usage: $0 MEMNODE SERVER GUEST [DIR]"
 memnode=$1 server=$2 guest=$3
 # How long the guest may run: several times what it needs.
-seconds_max=300
+seconds_max=900
 
 kernel=$(../guest/kernel.sh "${4:-../../target/guest}")
 library=$(compgen -G '/usr/lib/*/libibverbs.so.1') || say "no libibverbs (make setup installs it)"

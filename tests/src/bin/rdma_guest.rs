@@ -20,14 +20,14 @@ use tests::link_contract::{CLAUSES, Rig};
 use tests::nodes::{Listen, Node};
 use tests::redis::{Redis, Reply, Server};
 
-/// Values of the load, and their length: 24 MB.
-const VALUES: u32 = 800;
+/// Values of the load, and their length: 12 MB.
+const VALUES: u32 = 400;
 const VALUE_BYTES: usize = 30_000;
-/// Lists, their elements, and the length of one: 8 MB. With the values 32 MB, of which an eighth is local.
-const LISTS: u32 = 16;
+/// Lists, their elements, and the length of one: 4 MB. With the values 16 MB, of which an eighth is local.
+const LISTS: u32 = 8;
 const ELEMENTS: u32 = 500;
 const ELEMENT_BYTES: usize = 1000;
-const LOCAL: &str = "4mb";
+const LOCAL: &str = "2mb";
 /// Pages of the chain that is counted.
 const CHAIN: u32 = 32;
 /// How long anything may take to come right.
