@@ -208,6 +208,9 @@ fn new_engine(config: Config, link: &SharedLink, clock: &Clock) -> Result<(Engin
     let far_pages = link.capacity_pages();
     let budget_frames = (config.local_memory / PAGE_SIZE as u64) as u32;
     let discarder = arena.discarder();
+    if config.pager == "soft" {
+        arena.use_huge_pages();
+    }
     let pager = new_pager(&config, arena.frames(), budget_frames, far_pages, Box::new(link.door()))?;
     let seed = process::random_seed().map_err(|error| StartError::new("cannot draw a seed", error))?;
     let mut engine = Engine::new(config, pager, far_pages, seed, clock.now());

@@ -62,6 +62,7 @@ impl Arena {
             )?
         };
         let base = raw.wrapping_byte_add(raw.addr().next_multiple_of(HUGE_PAGE_SIZE) - raw.addr());
+        // One touched frame would make 2 MiB resident.
         // SAFETY: [base, base + len) lies in the mapping just made. A refusal (a kernel without
         // transparent huge pages) changes nothing.
         let _ = unsafe { madvise(base, len, Advice::LinuxNoHugepage) };
@@ -75,13 +76,14 @@ impl Arena {
         Discarder { base: self.base, frames: self.frames }
     }
 
-    /// Backs the first `count` frames by huge pages, as far as whole ones fit.
+    /// Backs frames by huge pages.
     ///
-    /// Without this call small pages are used, because one touched frame would make 2 MiB resident; a
-    /// prefix that will be used as a whole has no such loss, and saves TLB misses.
-    pub fn prefer_huge_pages(&self, count: u32) {
-        let len = (count as usize).min(self.frames) * PAGE_SIZE / HUGE_PAGE_SIZE * HUGE_PAGE_SIZE;
-        // SAFETY: the range lies in this arena; the advice changes no content. A refusal changes nothing.
+    /// To be called by who takes frames side by side from the first on, as a pager does, and gives back the last ones
+    /// first: then at most 2 MiB more is resident than has been touched, and a page of frames takes one entry of the
+    /// TLB, not 512.
+    pub fn use_huge_pages(&self) {
+        let len = self.frames * PAGE_SIZE;
+        // SAFETY: the range is this arena; the advice changes no content. A refusal changes nothing.
         let _ = unsafe { madvise(self.base.as_ptr().cast(), len, Advice::LinuxHugepage) };
     }
 

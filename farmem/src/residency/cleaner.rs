@@ -4,12 +4,12 @@
 //! here and leaves through `poll_transfer`.
 
 use super::Residency;
-use super::frames::FrameState;
+use super::frames::{AWAITED, FrameState};
 use super::moves::WRITE_BACKS_IN_FLIGHT_MAX;
 use crate::mapping::{Entry, Mapping};
 use crate::page::{FrameNo, PageNo, PageRange};
 
-/// Frames evicted a call: with some tens of ns each, a few microseconds.
+/// Frames evicted a call, or looked at to be given up: with some tens of ns each, a few microseconds.
 const EVICTIONS_A_CALL_MAX: u32 = 64;
 
 impl<M: Mapping> Residency<M> {
@@ -23,8 +23,11 @@ impl<M: Mapping> Residency<M> {
     pub(super) fn keep_reserve(&mut self) {
         let mut evictions_left = EVICTIONS_A_CALL_MAX;
         let reserve = self.reserve_goal();
+        if self.pool.over_budget() > 0 {
+            self.give_up_highest();
+        }
         while evictions_left > 0
-            && (self.pool.over_budget() > 0 || self.pool.free_count() < reserve)
+            && (self.pool.over_budget() > self.pool.slack() || self.pool.free_count() < reserve)
             && let Some(frame) = self.coldest(self.spares_awaited())
         {
             self.evict_frame(frame);
@@ -32,6 +35,23 @@ impl<M: Mapping> Residency<M> {
         }
         self.plan_cleaning(reserve);
         self.wake_fresh_waits();
+    }
+
+    /// Gives up frames beyond a shrunken budget, highest numbers first; those that are dirty are cleaned first.
+    fn give_up_highest(&mut self) {
+        for frame in self.pool.surplus().take(EVICTIONS_A_CALL_MAX as usize) {
+            if self.pool.over_budget() == 0 {
+                return;
+            }
+            let meta = self.pool.meta(frame);
+            if meta.is_evictable() && !meta.has(AWAITED) {
+                self.evict_frame(frame);
+            } else if meta.state == FrameState::Dirty
+                && self.clean_first.len() < EVICTIONS_A_CALL_MAX as usize
+            {
+                self.clean_first.push_back(frame);
+            }
+        }
     }
 
     /// Sets how many write backs are due.

@@ -119,6 +119,8 @@ pub(super) struct FrameTable {
     retired: Vec<FrameNo>,
     /// How many of `retired`, from its start, have been given out by `poll_discard`.
     discarded: usize,
+    /// All frames from this number on are retired, or have never been used.
+    in_use_end: u32,
     sieve: Sieve,
     dirty_queue: VecDeque<FrameNo>,
     evictable: u32,
@@ -140,6 +142,7 @@ impl FrameTable {
             zeroed_wanted: ZEROED_MAX as u32,
             retired: Vec::new(),
             discarded: 0,
+            in_use_end: 0,
             sieve: Sieve::new(),
             dirty_queue: VecDeque::new(),
             evictable: 0,
@@ -333,7 +336,7 @@ impl FrameTable {
     /// # Panics
     /// If the frame is dirty or in use.
     pub(super) fn evict(&mut self, frame: FrameNo) -> (PageNo, Checksum) {
-        let over_budget = self.live() > self.budget_frames;
+        let is_surplus = self.is_surplus(frame);
         let meta = &mut self.metas[frame.0 as usize];
         assert!(meta.is_evictable(), "only clean, idle frames are evicted");
         let gone = (meta.page, meta.checksum);
@@ -341,7 +344,7 @@ impl FrameTable {
         self.awaited -= u32::from(meta.has(AWAITED));
         *meta = FrameMeta { flags: meta.flags & QUEUED, ..FrameMeta::FREE };
         self.sieve.remove(frame);
-        if over_budget {
+        if is_surplus {
             self.retire(frame);
         } else {
             self.free.insert(frame);
@@ -432,16 +435,18 @@ impl FrameTable {
         if let Some(frame) = self.retired.pop() {
             self.discarded = self.discarded.min(self.retired.len());
             self.metas[frame.0 as usize].state = FrameState::Free;
+            self.in_use_end = self.in_use_end.max(frame.0 + 1);
             return Some(frame);
         }
         let frame = FrameNo(self.metas.len() as u32);
         self.metas.push(FrameMeta::FREE);
+        self.in_use_end = frame.0 + 1;
         Some(frame)
     }
 
     /// Gives a frame back: to the free list, or out of the pager if there are more than the budget.
     pub(super) fn free(&mut self, frame: FrameNo) {
-        let over_budget = self.live() > self.budget_frames;
+        let is_surplus = self.is_surplus(frame);
         self.sieve.remove(frame);
         self.update(frame, |meta| {
             assert!(
@@ -451,7 +456,7 @@ impl FrameTable {
             let queued = meta.flags & QUEUED;
             *meta = FrameMeta { flags: queued, ..FrameMeta::FREE };
         });
-        if over_budget { self.retire(frame) } else { self.free.insert(frame) }
+        if is_surplus { self.retire(frame) } else { self.free.insert(frame) }
     }
 
     /// Takes a free frame out of the pager.
@@ -461,10 +466,40 @@ impl FrameTable {
         self.retired.push(frame);
     }
 
+    /// Whether a frame that becomes free is given up. Those with the highest numbers go first, so that the frames in
+    /// use stay side by side and huge pages can back them.
+    #[inline]
+    fn is_surplus(&self, frame: FrameNo) -> bool {
+        let over_budget = self.over_budget();
+        over_budget > 0 && (frame.0 >= self.budget_frames || over_budget > self.slack())
+    }
+
+    /// Frames that may be in use beyond a shrunken budget until those with the highest numbers are idle. Bounds: a 64th
+    /// of the budget, so that a small one is kept to the frame.
+    pub(super) fn slack(&self) -> u32 {
+        self.budget_frames / 64
+    }
+
+    /// The frames beyond the budget's number that may be in use, highest first.
+    pub(super) fn surplus(&mut self) -> impl Iterator<Item = FrameNo> + use<> {
+        while self.in_use_end > 0 && self.metas[self.in_use_end as usize - 1].state == FrameState::Retired {
+            self.in_use_end -= 1;
+        }
+        (self.budget_frames..self.in_use_end).rev().map(FrameNo)
+    }
+
     pub(super) fn set_budget(&mut self, frames: u32) {
         self.budget_frames = frames.min(self.arena_frames);
-        while self.live() > self.budget_frames {
-            let Some(frame) = self.free.take().or_else(|| self.zeroed.pop()) else { break };
+        if self.over_budget() > 0 {
+            for frame in self.surplus() {
+                if self.over_budget() > 0 && self.free.remove(frame) {
+                    self.retire(frame);
+                }
+            }
+        }
+        while self.over_budget() > self.slack()
+            && let Some(frame) = self.free.take().or_else(|| self.zeroed.pop())
+        {
             self.retire(frame);
         }
         // Reserved, not touched: costs address space only, and never moves the table in the middle of work.

@@ -76,8 +76,24 @@ impl FreeFrames {
         let found = self.next_from(self.cursor).or_else(|| self.next_from(0));
         let found = found.expect("the set is not empty");
         self.cursor = found + 1;
+        self.clear(found);
+        Some(FrameNo(found as u32))
+    }
+
+    /// Takes this frame, if it is in the set. Says whether it was.
+    pub(super) fn remove(&mut self, frame: FrameNo) -> bool {
+        let index = frame.0 as usize;
+        let is_in = self.levels[0].get(index / 64).is_some_and(|word| word & 1 << (index % 64) != 0);
+        if is_in {
+            self.clear(index);
+        }
+        is_in
+    }
+
+    /// Takes a frame out that is in the set.
+    #[inline]
+    fn clear(&mut self, mut index: usize) {
         self.count -= 1;
-        let mut index = found;
         for level in &mut self.levels {
             let word = &mut level[index / 64];
             *word &= !(1 << (index % 64));
@@ -86,7 +102,6 @@ impl FreeFrames {
             }
             index /= 64;
         }
-        Some(FrameNo(found as u32))
     }
 
     /// The first frame of the set that is not below `start`.
@@ -143,6 +158,8 @@ mod tests {
                 if model.insert(frame) {
                     free.insert(FrameNo(frame));
                 }
+            } else if random >> 61 == 0b101 {
+                assert_eq!(free.remove(FrameNo(frame)), model.remove(&frame));
             } else {
                 let wanted = model.range(cursor..).next().or(model.first()).copied();
                 assert_eq!(free.take(), wanted.map(FrameNo));

@@ -51,6 +51,7 @@ macro_rules! pager_contract {
             a_reservation_keeps_what_has_landed,
             a_cancelled_wait_leaves_no_pin,
             a_smaller_budget_gives_frames_back,
+            a_slightly_smaller_budget_gives_back_the_last_frames,
             an_unplanned_touch_works_and_is_counted,
             a_full_pager_writes_back_for_a_command_that_cannot_wait,
             the_policy_none_fetches_one_page_at_a_time,

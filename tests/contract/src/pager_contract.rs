@@ -555,6 +555,25 @@ pub fn a_smaller_budget_gives_frames_back(factory: &Factory) {
     assert_eq!(rig.pager.poll_discard(), None);
 }
 
+/// The frames in use stay side by side, so that huge pages can back them.
+pub fn a_slightly_smaller_budget_gives_back_the_last_frames(factory: &Factory) {
+    let mut rig = Rig::new(factory, 512, Prefetch::Ahead);
+    for page in 1..=500 {
+        rig.fill(page, page as u8);
+    }
+    rig.pager.set_budget(494);
+    let mut given = Vec::new();
+    for _ in 0..TURNS_MAX {
+        rig.turn();
+        given.extend(core::iter::from_fn(|| rig.pager.poll_discard()));
+    }
+    assert!(given.len() >= 6, "only {given:?} were given back");
+    assert!(given.iter().all(|frame| frame.0 >= 494), "{given:?} leave holes");
+    for page in 1..=500 {
+        rig.check(page, page as u8);
+    }
+}
+
 /// A hint is never needed for correctness.
 pub fn an_unplanned_touch_works_and_is_counted(factory: &Factory) {
     let mut rig = Rig::new(factory, 8, Prefetch::Ahead);
