@@ -55,11 +55,9 @@ pub fn sweep(args: &SweepArgs, watch: &Watch) -> Result<()> {
         fs::read_to_string(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     let mut config = config::parse(&text).with_context(|| args.file.display().to_string())?;
     config.systems.retain(|system| {
-        let kept = !system.optional || system.is_installed();
-        if !kept {
-            println!("SKIPPED: {}: {} is not installed", system.name, system.command[0]);
-        }
-        kept
+        let Some(missing) = system.missing().filter(|_| system.optional) else { return true };
+        println!("SKIPPED: {}: {missing} is not installed", system.name);
+        false
     });
     let points = plan::points(&config);
     if args.dry_run {

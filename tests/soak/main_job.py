@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The main job at full size: 1 GB of values and 1 GB of lists behind 64 MB of local memory, all read back.
 
-    main_job.py --binary target/release/remora-server            each prefetch mode over mem:, then file: and dax:
+    main_job.py --binary target/release/remora-server            each prefetch mode over mem:, then file: and dax:, then
+                                                                 memory nodes: ours, two copies of it, nbdkit, qemu-nbd
     main_job.py --binary ... --mb 100 --only none                a tenth of it, one way
 
 Values of 4 to 128 KB and lists of about 200 elements of 1 KiB go in through `redis-cli --pipe`; 50 clients then
@@ -9,9 +10,13 @@ read every value (GET) and every list (LRANGE, whole and a random part) and comp
 if all is right.
 """
 import argparse
+import contextlib
 import multiprocessing
+import os
 import pathlib
 import random
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,7 +31,8 @@ LOCAL = "64mb"
 PROCESSES, CLIENTS_EACH = 5, 10
 ELEMENT, LENGTH_MEAN = 1024, 200
 BLOCK = random.Random(5).randbytes(1 << 20)
-# name: far memory (FILE and SHM are folders that the run makes), prefetch
+NODE_START_MAX_S = 20
+# name: far memory (FILE and SHM are folders that the run makes, NODEn the URI of a node of NODES), prefetch
 WAYS = {
     "ahead": ("mem:4gb", "ahead"),
     "guided": ("mem:4gb", "guided"),
@@ -34,6 +40,18 @@ WAYS = {
     "none": ("mem:4gb", "none"),
     "file": ("file:FILE/far?size=4gb", "ahead"),
     "dax": ("dax:SHM/far?size=4gb", "ahead"),
+    "memnode": ("NODE0", "ahead"),
+    "two-copies": ("NODE0 NODE1", "ahead"),
+    "nbdkit": ("NODE0", "ahead"),
+    "qemu-nbd": ("NODE0", "ahead"),
+}
+# The memory nodes of a way: MEMNODE is ours, beside the server; SOCKET is where one listens, DISK a file of 4 GB.
+MEMNODE = ["MEMNODE", "--size", "4gb", "--nbd-unix", "SOCKET"]
+NODES = {
+    "memnode": [MEMNODE],
+    "two-copies": [MEMNODE, MEMNODE],
+    "nbdkit": [["nbdkit", "-f", "-U", "SOCKET", "memory", "4G"]],
+    "qemu-nbd": [["qemu-nbd", "-t", "-e", "4", "-f", "raw", "-x", "", "-k", "SOCKET", "DISK"]],
 }
 
 
@@ -119,18 +137,64 @@ def read_back_all(port, values, lists):
     return sum(result.value for result in results)
 
 
+def listens(path):
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+        probe.connect(str(path))
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def nodes(way, binary, folder):
+    """The memory nodes of a way, listening; yields their URIs, and stops them by their own process."""
+    running, uris = [], []
+    try:
+        for number, words in enumerate(NODES.get(way, [])):
+            path, disk = folder / f"node{number}", folder / f"disk{number}"
+            if "DISK" in words:
+                with open(disk, "wb") as file:
+                    file.truncate(4 << 30)
+            put = {"MEMNODE": str(pathlib.Path(binary).parent / "remora-memnode"), "SOCKET": str(path), "DISK": str(disk)}
+            running.append(subprocess.Popen([put.get(word, word) for word in words], stderr=subprocess.DEVNULL))
+            until = time.monotonic() + NODE_START_MAX_S
+            while not listens(path):
+                if running[-1].poll() is not None or time.monotonic() > until:
+                    raise SystemExit(f"{words[0]} does not listen at {path}")
+                time.sleep(0.02)
+            uris.append(f"nbd+unix:///?socket={path}")
+        yield uris
+    finally:
+        for node in running:
+            node.terminate()
+            node.wait()
+
+
 def run(binary, way, megabytes):
     """One way; returns whether everything was right."""
     far, prefetch = WAYS[way]
+    for words in NODES.get(way, []):
+        if words[0] != "MEMNODE" and not shutil.which(words[0]):
+            print(f"{way:<11} SKIPPED: no {words[0]} (make setup installs it)", flush=True)
+            return "CI" not in os.environ
     with tempfile.TemporaryDirectory(dir=".") as on_disk, tempfile.TemporaryDirectory(dir="/dev/shm") as in_memory:
         far = far.replace("FILE", str(pathlib.Path(on_disk).resolve())).replace("SHM", in_memory)
-        with servers.running(binary, LOCAL, far, prefetch) as server:
-            values, lists = counts(megabytes)
-            began = time.monotonic()
-            said = load(server.port, values, lists)
-            loaded = time.monotonic()
-            wrong = read_back_all(server.port, values, lists)
-            seconds = time.monotonic() - loaded
+        with nodes(way, binary, pathlib.Path(in_memory)) as uris:
+            far, *more = uris or [far]
+            extra = [word for uri in more for word in ("--far-memory", uri)]
+            extra += ["--far-copies", "2"] if more else []
+            good = check(binary, way, far, prefetch, extra, megabytes)
+    return good
+
+
+def check(binary, way, far, prefetch, extra, megabytes):
+    """Loads, reads back, and says how it was."""
+    with servers.running(binary, LOCAL, far, prefetch, extra) as server:
+        values, lists = counts(megabytes)
+        began = time.monotonic()
+        said = load(server.port, values, lists)
+        loaded = time.monotonic()
+        wrong = read_back_all(server.port, values, lists)
+        seconds = time.monotonic() - loaded
     good = wrong == 0 and said.startswith("errors: 0")
     print(f"{way:<11} {values} values, {lists} lists  loaded in {loaded - began:5.1f} s ({said})  "
           f"read in {seconds:5.1f} s  {wrong} wrong  {'ok' if good else 'NOT RIGHT'}", flush=True)

@@ -120,6 +120,10 @@ pub struct System {
     /// Program and arguments; `{port}`, `{local}` (bytes), `{far}` (bytes), `{workload}`, `{dir}` (a
     /// scratch directory) and `{bench}` (this program) are put in.
     pub command: Vec<String>,
+    /// Memory nodes that are started before it, each by program and arguments; `{socket}` is the Unix socket where
+    /// one must listen, which is `{dir}/node0` for the first, `{dir}/node1` for the second.
+    #[serde(default)]
+    pub nodes: Vec<Vec<String>>,
     /// How its memory is held to its share.
     pub cap: Cap,
     /// Swap behind a cgroup: `zram`, `zram:ALGORITHM`, `file:PATH` or `device:PATH`.
@@ -192,13 +196,16 @@ impl System {
         self.family.as_deref().unwrap_or(&self.name)
     }
 
-    /// True if its program can be found.
-    pub fn is_installed(&self) -> bool {
-        let program = self.command.first().map_or("", String::as_str);
+    /// The first of its programs, and of its nodes', that cannot be found.
+    pub fn missing(&self) -> Option<&str> {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        program == "{bench}"
-            || Path::new(program).components().count() > 1 && Path::new(program).exists()
-            || std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+        let is_installed = |program: &str| {
+            program == "{bench}"
+                || Path::new(program).components().count() > 1 && Path::new(program).exists()
+                || std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+        };
+        let programs = std::iter::once(&self.command).chain(&self.nodes);
+        programs.map(|words| words.first().map_or("", String::as_str)).find(|program| !is_installed(program))
     }
 }
 
@@ -289,6 +296,9 @@ fn check_system(system: &System) -> Result<()> {
     if !says("{port}") {
         bail!("its command has no {{port}}");
     }
+    if system.nodes.iter().any(|words| !words.iter().any(|argument| argument.contains("{socket}"))) {
+        bail!("one of its nodes has no {{socket}}");
+    }
     match system.cap {
         Cap::Argument if !says("{local}") => bail!("cap = \"argument\", but its command has no {{local}}"),
         Cap::Cgroup if system.swap.is_none() => {
@@ -338,6 +348,7 @@ fractions = [1.0]
             ("duration = \"1s\"", "duration = \"soon\"", "line 4: "),
             ("\"get_4k\"", "\"get_5k\"", "no workload `get_5k`"),
             ("\"{port}\"", "\"6379\"", "no {port}"),
+            ("cap = \"none\"", "nodes = [[\"nbdkit\"]]\ncap = \"none\"", "no {socket}"),
             ("cap = \"none\"", "cap = \"argument\"", "no {local}"),
             ("cap = \"none\"", "cap = \"cgroup\"", "needs swap"),
             ("fractions = [1.0]", "fractions = [0.5]", "everything local"),
@@ -358,6 +369,7 @@ fractions = [1.0]
             include_str!("../../sweeps/figure2.toml"),
             include_str!("../../sweeps/targets.toml"),
             include_str!("../../sweeps/all.toml"),
+            include_str!("../../sweeps/nodes.toml"),
         ] {
             parse(text).expect("shipped");
         }

@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -53,6 +54,7 @@ pub struct Room {
 #[derive(Debug)]
 pub struct Server {
     process: Process,
+    _nodes: Vec<Process>,
     cgroup: Option<Cgroup>,
     _swap: Option<Swap>,
     _dir: Scratch,
@@ -105,8 +107,8 @@ impl Drop for Process {
     }
 }
 
-/// The arguments of a system's command, everything put in.
-fn arguments(system: &System, port: u16, room: &Room) -> Result<Vec<String>> {
+/// The words of a command, everything put in.
+fn arguments(words: &[String], port: u16, room: &Room) -> Result<Vec<String>> {
     let bench = std::env::current_exe().context("this program has no path")?;
     let put_in = |argument: &String| {
         argument
@@ -117,7 +119,7 @@ fn arguments(system: &System, port: u16, room: &Room) -> Result<Vec<String>> {
             .replace("{dir}", &room.dir.to_string_lossy())
             .replace("{bench}", &bench.to_string_lossy())
     };
-    Ok(system.command.iter().map(put_in).collect())
+    Ok(words.iter().map(put_in).collect())
 }
 
 fn free_port() -> Result<u16> {
@@ -144,14 +146,16 @@ impl Server {
         } else {
             None
         };
+        let nodes = start_nodes(system, room)?;
         let port = free_port()?;
-        let arguments = arguments(system, port, room)?;
+        let arguments = arguments(&system.command, port, room)?;
         let printed = room.dir.join("printed");
         let child = spawn(&arguments, cgroup.as_ref(), &printed).with_context(|| {
             format!("cannot start {}", system.command.first().map_or("nothing", String::as_str))
         })?;
         let mut server = Server {
             process: Process { child },
+            _nodes: nodes,
             cgroup,
             _swap: swap,
             _dir: scratch,
@@ -207,6 +211,30 @@ impl Server {
         }
         bail!("it did not answer within {} s: {}", start_max.as_secs(), tail(printed))
     }
+}
+
+/// Starts the memory nodes of a system, outside its cgroup, and waits until each listens.
+fn start_nodes(system: &System, room: &Room) -> Result<Vec<Process>> {
+    let mut nodes = Vec::new();
+    for (number, words) in system.nodes.iter().enumerate() {
+        let (socket, printed) = (room.dir.join(format!("node{number}")), room.dir.join(format!("log{number}")));
+        let words: Vec<String> = arguments(words, 0, room)?
+            .iter()
+            .map(|word| word.replace("{socket}", &socket.to_string_lossy()))
+            .collect();
+        let child = spawn(&words, None, &printed).with_context(|| format!("cannot start {}", words[0]))?;
+        let mut node = Process { child };
+        let until = Instant::now() + START_MAX;
+        while UnixStream::connect(&socket).is_err() {
+            let ended = node.child.try_wait().ok().flatten();
+            if ended.is_some() || Instant::now() > until {
+                bail!("{} does not listen at {}: {}", words[0], socket.display(), tail(&printed));
+            }
+            sleep(LOOK_PAUSE);
+        }
+        nodes.push(node);
+    }
+    Ok(nodes)
 }
 
 /// The last of what a server printed, on one line.

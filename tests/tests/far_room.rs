@@ -1,0 +1,158 @@
+//! A node's room: what is given back when data goes, and what happens where there is none left.
+//!
+//! ```text
+//!   FLUSHALL ─► trims ─► the node's resident set falls        node full or dead ─► errors by a deadline, never a hang
+//! ```
+//!
+//! Refuses to measure speed.
+
+use std::time::{Duration, Instant};
+use tests::nodes::{Listen, Node};
+use tests::redis::{Redis, Reply, Server};
+
+/// How long FLUSHALL may take to reach the host of the node.
+const GIVE_BACK_MAX: Duration = Duration::from_secs(10);
+/// How long a command may be held up by a node without room, one deadline of a request and as much again.
+const ANSWER_MAX: Duration = Duration::from_secs(3);
+
+/// 12 KB that only this key has in this version.
+fn value(key: u32, version: u32) -> Vec<u8> {
+    (0..2000_u32)
+        .flat_map(|n| format!("{:06x}", (n * 7919 + key * 104_729 + version * 31) & 0xFF_FFFF).into_bytes())
+        .collect()
+}
+
+fn set(redis: &mut Redis, key: u32, version: u32) -> Reply {
+    redis.ask(&[b"SET", format!("key:{key}").as_bytes(), &value(key, version)])
+}
+
+fn get(redis: &mut Redis, key: u32) -> Reply {
+    redis.say(&format!("GET key:{key}"))
+}
+
+fn ok() -> Reply {
+    Reply::Simple("OK".into())
+}
+
+/// Resident bytes of a process.
+fn resident_bytes(pid: u32) -> u64 {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("it runs");
+    let pages = statm.split(' ').nth(1).and_then(|field| field.parse::<u64>().ok());
+    pages.expect("statm has a second field") * 4096
+}
+
+#[test]
+fn flushall_gives_a_nodes_memory_back_to_its_host() {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let node = Node::memnode("512mb", Listen::Unix(dir.path().join("node")));
+    let words = ["--local-memory", "8mb", "--far-memory", &node.patient_uri()];
+    let server = Server::start(&words, &dir.path().join("log"));
+    let mut redis = Redis::connect(server.port).expect("the server listens");
+    let small = vec![b's'; 300];
+    for key in 0..8000 {
+        assert_eq!(set(&mut redis, key, 0), ok());
+        redis.ask(&[b"SET", format!("small:{key}").as_bytes(), &small]);
+        redis.ask(&[b"RPUSH", format!("list:{}", key % 50).as_bytes(), &value(key, 1)[..1000]]);
+    }
+    // Holes everywhere, so that what is freed at last is in many runs.
+    for key in (0..8000).step_by(3) {
+        redis.say(&format!("DEL key:{key}"));
+    }
+    redis.say("FARMEM EVICT ALL");
+    std::thread::sleep(Duration::from_millis(500));
+    let full = resident_bytes(node.pid());
+    assert!(full > 80 << 20, "the data is not on the node: {full}");
+    assert_eq!(redis.say("FLUSHALL"), ok());
+    let since = Instant::now();
+    while resident_bytes(node.pid()) > full / 10 {
+        let now = resident_bytes(node.pid());
+        assert!(since.elapsed() < GIVE_BACK_MAX, "{now} of {full} bytes are still resident");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    eprintln!("{full} bytes, a tenth after {:?}", since.elapsed());
+    assert_eq!(set(&mut redis, 1, 5), ok());
+    redis.say("FARMEM EVICT ALL");
+    assert_eq!(get(&mut redis, 1), Reply::Bulk(Some(value(1, 5))));
+}
+
+/// Writes and reads while a node takes no page: every command is answered in time, and what is acknowledged is kept.
+fn with_no_room(redis: &mut Redis, has_content: bool) -> Vec<u32> {
+    let mut versions = vec![0; 400];
+    let mut refused = 0;
+    for key in 0..400_u32 {
+        let since = Instant::now();
+        match set(redis, key, 1) {
+            reply if reply == ok() => versions[key as usize] = 1,
+            Reply::Error(_) => refused += 1,
+            other => panic!("SET: {other:?}"),
+        }
+        assert!(since.elapsed() < ANSWER_MAX, "SET key:{key} took {:?}", since.elapsed());
+        if refused == 5 {
+            break;
+        }
+    }
+    assert_eq!(refused, 5, "4.8 MB do not fit into 2 MB");
+    assert_eq!(redis.say("PING"), Reply::Simple("PONG".into()));
+    for key in (0..400_u32).step_by(37) {
+        let since = Instant::now();
+        match get(redis, key) {
+            Reply::Error(_) => {}
+            got => assert!(!has_content || got == Reply::Bulk(Some(value(key, versions[key as usize]))), "{key}"),
+        }
+        assert!(since.elapsed() < ANSWER_MAX, "GET key:{key} took {:?}", since.elapsed());
+    }
+    versions
+}
+
+fn check_all(redis: &mut Redis, versions: &[u32]) {
+    let since = Instant::now();
+    for (key, &version) in versions.iter().enumerate() {
+        let key = key as u32;
+        while matches!(get(redis, key), Reply::Error(_)) && since.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let got = get(redis, key);
+        assert!(got == Reply::Bulk(Some(value(key, version))), "key:{key} is not of version {version}");
+    }
+}
+
+#[test]
+fn a_full_node_refuses_writes_and_nobody_hangs_and_nothing_acknowledged_is_lost() {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let full = dir.path().join("full");
+    let file = format!("error-file={}", full.display());
+    let plugin = ["--filter=error", "memory", "64M", "error-pwrite=ENOSPC", "error-pwrite-rate=100%", &file];
+    let Some(node) = Node::nbdkit(&plugin, Listen::Unix(dir.path().join("node"))) else { return };
+    let words = ["--local-memory", "2mb", "--far-memory", &node.uri()];
+    let server = Server::start(&words, &dir.path().join("log"));
+    let mut redis = Redis::connect(server.port).expect("the server listens");
+    for key in 0..400 {
+        assert_eq!(set(&mut redis, key, 0), ok());
+    }
+    std::fs::write(&full, "").expect("a file can be made");
+    let versions = with_no_room(&mut redis, true);
+    std::fs::remove_file(&full).expect("it is there");
+    check_all(&mut redis, &versions);
+    assert_eq!(set(&mut redis, 7, 9), ok());
+}
+
+#[test]
+fn a_dead_node_refuses_writes_that_need_it_and_nobody_hangs() {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let mut node = Node::memnode("64mb", Listen::Unix(dir.path().join("node")));
+    let words = ["--local-memory", "2mb", "--far-memory", &node.uri()];
+    let server = Server::start(&words, &dir.path().join("log"));
+    let mut redis = Redis::connect(server.port).expect("the server listens");
+    for key in 0..400 {
+        assert_eq!(set(&mut redis, key, 0), ok());
+    }
+    node.kill();
+    with_no_room(&mut redis, false);
+    node.restart();
+    let since = Instant::now();
+    while set(&mut redis, 7, 9) != ok() {
+        assert!(since.elapsed() < Duration::from_secs(10), "it never comes back");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(get(&mut redis, 7), Reply::Bulk(Some(value(7, 9))));
+}
