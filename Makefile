@@ -96,8 +96,8 @@ cap: setup ## The cap holds: resident memory seen from outside under loads, 10,0
 	$(python) tests/soak/cap.py --binary $(server)
 
 .PHONY: main-job
-main-job: setup ## 1 GB of values and 1 GB of lists behind 64 MB, every byte read back, each prefetch mode and link (2 minutes)
-	cargo build --release -p server
+main-job: setup ## 1 GB of values and 1 GB of lists behind 64 MB, every byte read back, each prefetch mode, link and memory node (4 minutes)
+	cargo build --release -p server -p memnode
 	$(python) tests/soak/main_job.py --binary $(server)
 
 .PHONY: demo
@@ -122,6 +122,18 @@ targets: setup ## Every bar that the store is held to, and what is measured (abo
 	cargo build --release -p server -p redis-bench
 	$(bench) sweep redis-bench/sweeps/targets.toml --dir $(RESULTS)/targets
 	$(bench) report $(RESULTS)/targets
+
+.PHONY: nodes
+nodes: setup ## Memory nodes: one, two, two copies, nbdkit, qemu-nbd; ahead and none (about 20 minutes; goes on where it stopped)
+	cargo build --release -p server -p memnode -p redis-bench
+	$(bench) sweep redis-bench/sweeps/nodes.toml --dir $(RESULTS)/nodes
+	$(bench) report $(RESULTS)/nodes
+
+.PHONY: link-speed
+link-speed: setup ## How fast a memory node and our link are over one TCP connection, beside fio and nbdkit (2 minutes)
+	cargo build --release -p memnode
+	cargo build --release -p farmem-link --example link_speed
+	redis-bench/link-speed
 
 .PHONY: sweep
 sweep: setup ## Every workload, system and share (hours; goes on where it stopped)

@@ -64,6 +64,8 @@ pub enum PagerError {
     PlanTooLarge,
     /// No frame could be made free: everything is pinned, or nothing can be written back.
     NoFrame,
+    /// Far memory has taken no page for a while, and no frame is left without it.
+    Refused,
     /// A page's bytes are not those that were written back.
     ChecksumMismatch(PageNo),
     /// The link could not move a page.

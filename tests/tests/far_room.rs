@@ -97,7 +97,9 @@ fn with_no_room(redis: &mut Redis, has_content: bool) -> Vec<u32> {
         let since = Instant::now();
         match get(redis, key) {
             Reply::Error(_) => {}
-            got => assert!(!has_content || got == Reply::Bulk(Some(value(key, versions[key as usize]))), "{key}"),
+            got => {
+                assert!(!has_content || got == Reply::Bulk(Some(value(key, versions[key as usize]))), "{key}")
+            }
         }
         assert!(since.elapsed() < ANSWER_MAX, "GET key:{key} took {:?}", since.elapsed());
     }

@@ -362,6 +362,14 @@ impl Waits {
         });
     }
 
+    /// Wakes the waits short of frames, although there are none.
+    pub(super) fn wake_short_of_frames(&mut self) {
+        for ticket in self.short_of_frames.drain(..) {
+            self.waits.remove(ticket);
+            self.woken.push_back(ticket);
+        }
+    }
+
     /// Frames without which somebody cannot go on. Bounds: an estimate from above.
     pub(super) fn frames_wanted(&self) -> u32 {
         let fresh =

@@ -217,7 +217,8 @@ impl Server {
 fn start_nodes(system: &System, room: &Room) -> Result<Vec<Process>> {
     let mut nodes = Vec::new();
     for (number, words) in system.nodes.iter().enumerate() {
-        let (socket, printed) = (room.dir.join(format!("node{number}")), room.dir.join(format!("log{number}")));
+        let (socket, printed) =
+            (room.dir.join(format!("node{number}")), room.dir.join(format!("log{number}")));
         let words: Vec<String> = arguments(words, 0, room)?
             .iter()
             .map(|word| word.replace("{socket}", &socket.to_string_lossy()))
