@@ -124,7 +124,7 @@ targets: setup ## Every bar that the store is held to, and what is measured (abo
 	$(bench) report $(RESULTS)/targets
 
 .PHONY: nodes
-nodes: setup ## Memory nodes: one, two, two copies, nbdkit, qemu-nbd; ahead and none (about 20 minutes; goes on where it stopped)
+nodes: setup ## Memory nodes: one, two, two copies, nbdkit, qemu-nbd; ahead and none (about 15 minutes; goes on where it stopped)
 	cargo build --release -p server -p memnode -p redis-bench
 	$(bench) sweep redis-bench/sweeps/nodes.toml --dir $(RESULTS)/nodes
 	$(bench) report $(RESULTS)/nodes

@@ -1,6 +1,7 @@
 //! Everything that looks at the whole of Remora.
 #![forbid(unsafe_code)]
 
+pub mod authority;
 pub mod fake_mmu;
 pub mod fuzz;
 pub mod link_contract;
