@@ -48,9 +48,9 @@ test: setup ## Runs all tests: unit, property, simulation, golden counts, no_std
 	REMORA_SERVER=$(abspath $(server)) cargo test --workspace
 
 .PHONY: test-rdma
-test-rdma: setup ## Tries RDMA's verbs on a software device, in a QEMU guest with Debian's kernel (half a minute; part of make test)
-	cargo build -p memnode
-	tests/rdma/run.sh $(target)/debug/remora-memnode
+test-rdma: setup ## Node, server and a load with checked values over a software RDMA device, in a QEMU guest (part of make test)
+	cargo build -p memnode -p server -p tests --bin remora-memnode --bin remora-server --bin rdma_guest
+	tests/rdma/run.sh $(target)/debug/remora-memnode $(target)/debug/remora-server $(target)/debug/rdma_guest
 
 .PHONY: conformance
 conformance: setup ## Fetches Redis' own Tcl suite (apt source, 7.0.15) and prints its ok counts for Redis and for Remora
@@ -65,6 +65,11 @@ unikernel: ## Builds the unikernel's image: unikernel-target/target/release/remo
 run-unikernel: setup unikernel ## Boots it in QEMU: MACHINE=q35|pc|microvm PORT= LOCAL=64mb FAR=mem:512mb PREFETCH=ahead ACCEL=tcg NET=user|tap
 	@MACHINE=$(MACHINE) PORT=$(PORT) LOCAL=$(LOCAL) FAR='$(FAR)' PREFETCH=$(PREFETCH) ACCEL=$(ACCEL) NET=$(NET) unikernel-target/run.sh
 
+.PHONY: unikernel-bench
+unikernel-bench: setup unikernel ## Compares the prefetch policies inside the unikernel, instructions counted, and measures its page faults
+	unikernel-target/bench.sh --measure-faults yes
+	unikernel-target/bench.sh
+
 .PHONY: fmt
 fmt: ## Formats the code
 	cargo fmt --all
@@ -75,11 +80,12 @@ lint: ## Checks the format and runs clippy; a warning is an error
 	cargo clippy --workspace --all-targets -- -D warnings
 
 .PHONY: fuzz
-fuzz: ## Fuzzes the RESP decoder, the commands and both ends of NBD, SECONDS_EACH=60 each, SEED=now
+fuzz: ## Fuzzes the RESP decoder, the commands, both ends of NBD and of RDMA's handshake, SECONDS_EACH=60 each, SEED=now
 	cargo run --release -p tests --bin fuzz -- resp --seconds $(SECONDS_EACH) --seed $(SEED)
 	cargo run --release -p tests --bin fuzz -- commands --seconds $(SECONDS_EACH) --seed $(SEED)
 	cargo run --release -p tests --bin fuzz -- nbd-server --seconds $(SECONDS_EACH) --seed $(SEED)
 	cargo run --release -p tests --bin fuzz -- nbd-client --seconds $(SECONDS_EACH) --seed $(SEED)
+	cargo run --release -p tests --bin fuzz -- rdma-handshake --seconds $(SECONDS_EACH) --seed $(SEED)
 
 .PHONY: soak-nodes
 soak-nodes: setup ## Two memory nodes, two copies, each killed and started again ROUNDS=10 times under 50 clients that check every reply
@@ -116,6 +122,12 @@ figure2: setup ## The poster's figure: requests a second over the local share, e
 	cargo build --release -p server -p redis-bench
 	$(bench) sweep redis-bench/sweeps/figure2.toml --dir $(RESULTS)/figure2
 	$(bench) report $(RESULTS)/figure2
+
+.PHONY: uffd
+uffd: setup ## Faulting beside asking ahead: --pager uffd in four policies and soft ahead, mem: and nbd+unix: (about 15 minutes)
+	cargo build --release -p server -p redis-bench -p memnode
+	$(bench) sweep redis-bench/sweeps/uffd.toml --dir $(RESULTS)/uffd
+	$(bench) report $(RESULTS)/uffd
 
 .PHONY: targets
 targets: setup ## Every bar that the store is held to, and what is measured (about 25 minutes; goes on where it stopped)

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Boots the unikernel in QEMU and ends as it ends: 0 after SHUTDOWN, 1 if it would not start, 3 after a bug.
 #
-#   MACHINE=q35|pc|microvm   NET=user|tap   PORT=6379   LOCAL=64mb   FAR=mem:512mb   PREFETCH=ahead
+#   MACHINE=q35|pc|microvm   NET=user|tap|tap0   PORT=6379   LOCAL=64mb   FAR=mem:512mb   PREFETCH=ahead
 #   ACCEL=tcg|kvm   MEMORY=MiB of the machine   IMAGE=the ELF   QEMU_EXTRA=more arguments of QEMU
 #   ./run.sh [--directive value ...]
 #
+# FAR=vhost:SOCKET is a disk of `remora-vhost --socket SOCKET` (q35 and pc): its pages go straight into the machine's frames.
 # NET=user: PORT of 127.0.0.1 leads to the machine (few clients). NET=tap, as root: the machine is at 10.77.0.2
 # in a network namespace of its own, which goes with it; `ip netns exec $NETNS redis-cli -h 10.77.0.2` talks to it.
+# NET=tap0: the same on a tap of that name that is there already (tests/guest/network.sh makes one).
 set -eu -o pipefail
 
 machine=${MACHINE:-q35} net=${NET:-user} port=${PORT:-6379} accel=${ACCEL:-tcg}
@@ -26,7 +28,17 @@ microvm) args+=(-M microvm,acpi=off,rtc=on -global virtio-mmio.force-legacy=fals
 *) say "MACHINE is q35, pc or microvm" ;;
 esac
 
-line=(--port 6379 --protected-mode no --local-memory "${LOCAL:-64mb}" --far-memory "${FAR:-mem:512mb}"
+far=${FAR:-mem:512mb}
+case $far in
+vhost:*)
+    [ "$machine" != microvm ] || say "FAR=vhost: is for q35 and pc"
+    args+=(-object "memory-backend-memfd,id=mem0,size=${MEMORY:-1024}M,share=on" -machine memory-backend=mem0
+        -chardev "socket,id=far,path=${far#vhost:}" -device vhost-user-blk-pci,chardev=far,num-queues=1,queue-size=256)
+    far=virtio-blk:
+    ;;
+esac
+
+line=(--port 6379 --protected-mode no --local-memory "${LOCAL:-64mb}" --far-memory "$far"
     --prefetch "${PREFETCH:-ahead}")
 prefix=(exec)
 case $net in
@@ -46,7 +58,11 @@ tap)
     args+=(-netdev tap,id=n0,ifname=tap0,script=no,downscript=no)
     line+=(--ip 10.77.0.2/24 --gateway 10.77.0.1)
     ;;
-*) say "NET is user or tap" ;;
+tap0)
+    args+=(-netdev tap,id=n0,ifname=tap0,script=no,downscript=no)
+    line+=(--ip 10.77.0.2/24 --gateway 10.77.0.1)
+    ;;
+*) say "NET is user, tap or tap0" ;;
 esac
 args+=(-device "$nic,netdev=n0")
 

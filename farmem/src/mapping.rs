@@ -1,16 +1,18 @@
 //! What a pager stands on: the table that says where each far page is, and how a touch finds its frame.
 //!
 //! ```text
-//!                     SoftTable                      the unikernel's page tables
-//! get, set            an array of ours               the entries that the MMU reads
-//! read, write         looks the page up              touches it; a missing page traps into `resolve`
-//! take_used           no bits                        accessed and dirty bits, set by the MMU
+//!               SoftTable           the unikernel's page tables       Linux' userfaultfd
+//! get, set      an array of ours    the entries that the MMU reads    an array; the kernel is told in batches
+//! read, write   looks the page up   touches it; a missing page        touches it; a missing page
+//!                                   traps into `resolve`              is a signal, and that resolves it
+//! take_used     no bits             bits set by the MMU               bits set by the touch
+//! frame         in the arena        in the arena, mapped twice        in the arena or in the far range
 //! ```
 //!
 //! Decides nothing: who is evicted, written back or asked for ahead is the business of
 //! [`Residency`](crate::Residency).
 
-use crate::page::{FarAddr, FrameNo, PAGE_SIZE, PageNo, PageRange};
+use crate::page::{FarAddr, Frame, FrameNo, PAGE_SIZE, PageNo, PageRange};
 use crate::pager::PagerError;
 use crate::residency::Residency;
 
@@ -132,6 +134,40 @@ pub trait Mapping: Sized {
     /// Makes what a trap needs before the next one comes: a trap allocates nothing.
     #[inline]
     fn prepare(&mut self) {}
+
+    /// The memory of a frame: in the arena, unless the mapping moves it to where its page is touched.
+    #[inline]
+    fn frame<'f>(&'f self, frames: &'f [Frame], frame: FrameNo) -> &'f Frame {
+        &frames[frame.0 as usize]
+    }
+
+    /// [`Mapping::frame`], to be changed.
+    #[inline]
+    fn frame_mut<'f>(&'f mut self, frames: &'f mut [Frame], frame: FrameNo) -> &'f mut Frame {
+        &mut frames[frame.0 as usize]
+    }
+
+    /// Copies a frame's content into another one.
+    #[inline]
+    fn copy_frame(&mut self, frames: &mut [Frame], from: FrameNo, to: FrameNo) {
+        let [from, to] = frames
+            .get_disjoint_mut([from.0 as usize, to.0 as usize])
+            .expect("a frame is copied into another one of the arena");
+        to.0.copy_from_slice(&from.0);
+    }
+
+    /// A link reads the frame in the arena from the next [`Mapping::settle`] on: until
+    /// [`Mapping::take_back`] its memory stays there.
+    #[inline]
+    fn lend(&mut self, _frame: FrameNo) {}
+
+    /// The link has read the frame.
+    #[inline]
+    fn take_back(&mut self, _frame: FrameNo) {}
+
+    /// Brings home whatever has left the far range: links and the system are about to be given frames of the arena.
+    #[inline]
+    fn settle(&mut self) {}
 
     /// [`Pager::bytes`](crate::Pager::bytes).
     /// # Errors

@@ -64,7 +64,8 @@ pub struct SoftTable {
 }
 
 impl SoftTable {
-    fn new(far_pages: u32) -> SoftTable {
+    /// A table of untouched pages. Bounds: `far_pages` is one more than the highest page number.
+    pub fn new(far_pages: u32) -> SoftTable {
         let regions = (far_pages as usize).div_ceil(REGION_PAGES);
         SoftTable { regions: (0..regions).map(|_| None).collect(), regions_in_use: 0 }
     }

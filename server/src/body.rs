@@ -16,8 +16,9 @@ use crate::listen::{self, Listener};
 use crate::process;
 use crate::watch::{Watched, watch};
 use engine::{ClientId, Config, Engine, LinkReport, Peer};
-use farmem::{Link, PAGE_SIZE, SoftPager};
+use farmem::{Frame, Link, PAGE_SIZE, Pager, SoftPager};
 use farmem_link::{Arena, Discarder, FarUri, LinkSet, SharedLink, UriError};
+use farmem_uffd::Way;
 use hashbrown::HashMap;
 use log::{info, warn};
 use rustix::net::{SendFlags, send};
@@ -207,27 +208,42 @@ fn new_engine(config: Config, link: &SharedLink, clock: &Clock) -> Result<(Engin
     let far_pages = link.capacity_pages();
     let budget_frames = (config.local_memory / PAGE_SIZE as u64) as u32;
     let discarder = arena.discarder();
-    let pager = SoftPager::new(
-        arena.frames(),
-        budget_frames,
-        far_pages,
-        config.prefetch,
-        Some(Box::new(link.door())),
-    );
+    let pager = new_pager(&config, arena.frames(), budget_frames, far_pages, Box::new(link.door()))?;
     let seed = process::random_seed().map_err(|error| StartError::new("cannot draw a seed", error))?;
-    let mut engine = Engine::new(config, Box::new(pager), far_pages, seed, clock.now());
+    let mut engine = Engine::new(config, pager, far_pages, seed, clock.now());
     engine.set_process_facts(process::facts());
     Ok((engine, discarder))
+}
+
+/// The pager that the configuration names.
+fn new_pager(
+    config: &Config,
+    frames: &'static mut [Frame],
+    budget_frames: u32,
+    far_pages: u32,
+    door: Box<dyn Link>,
+) -> Result<Box<dyn Pager>, StartError> {
+    let policy = config.prefetch;
+    if config.pager != "uffd" {
+        return Ok(Box::new(SoftPager::new(frames, budget_frames, far_pages, policy, Some(door))));
+    }
+    if config.far_memory.iter().any(|uri| uri.starts_with("rdma:")) {
+        let why = "pages are moved under a device that knows frames by their memory";
+        return Err(StartError(format!("--pager uffd does not go with rdma: {why}")));
+    }
+    let pager = farmem_uffd::pager(frames, budget_frames, far_pages, policy, Some(door), Way::Best);
+    pager.map(|pager| Box::new(pager) as Box<dyn Pager>).map_err(|error| StartError(error.to_string()))
 }
 
 fn announce(engine: &Engine) {
     let config = engine.config();
     info!(
-        "remora-server {} ready: port {}, local memory {} bytes, far memory {}, prefetch {}, pid {}",
+        "remora-server {} ready: port {}, local memory {} bytes, far memory {}, pager {}, prefetch {}, pid {}",
         env!("CARGO_PKG_VERSION"),
         config.port,
         config.local_memory,
         config.far_memory.join(" "),
+        config.pager,
         config.prefetch_name(),
         std::process::id(),
     );
@@ -292,6 +308,7 @@ async fn tick(ticker: Watched, body: Rc<Body>, link: SharedLink) {
                 errors: link.errors,
                 stale_pages: link.stale_pages,
                 lost_pages: link.lost_pages,
+                more: link.rdma.map_or_else(String::new, |rdma| rdma.to_string()),
             };
             engine.set_link_reports(link.set().describe().into_iter().map(describe).collect());
             process::follow_log_level(&engine.config().loglevel);

@@ -53,6 +53,7 @@ A Redis-compatible store with a small local memory and a heap in far memory.
       nbd://host:10809/       a memory node; nbds://, nbd+unix:///?socket=PATH
   --far-copies 1            2: each page on two far memories
   --prefetch ahead          ahead, guided, sequential or none
+  --pager soft              uffd: pages that fault, by userfaultfd, to compare
   --maxmemory BYTES         cap of the data, near and far; --maxmemory-policy
   --requirepass PASSWORD    and --maxclients, --loglevel ... as in redis.conf
 

@@ -6,6 +6,7 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 ulimit -l unlimited
+ip link set lo up
 
 pass() { echo "PASS: $*"; }
 fail() { echo "FAIL: $*"; }
@@ -18,6 +19,14 @@ exits() { if [ "$code" = "$2" ]; then pass "$1"; else fail "$1: exit $code"; cat
 check
 exits "without a device the check fails" 1
 says "without a device it says so" "rdma:// needs libibverbs and an RDMA device: the kernel module ib_uverbs is not loaded"
+
+echo 0123456789abcdef >/tmp/secret
+remora-memnode --size 1mb --nbd-unix /tmp/n --rdma 127.0.0.1:10810 --secret-file /tmp/secret >/tmp/said 2>&1; code=$?
+exits "without a device a node does not start" 1
+says "without a device a node says so" "rdma:// needs libibverbs and an RDMA device: "
+remora-server --port 7 --far-memory 'rdma://127.0.0.1/?secret-file=/tmp/secret' >/tmp/said 2>&1; code=$?
+exits "without a device a server does not start" 1
+says "without a device a server says so" "rdma:// needs libibverbs and an RDMA device: "
 
 for name in $(cat /modules/order); do insmod "/modules/$name.ko" || fail "insmod $name"; done
 ip link add dummy0 type dummy
@@ -40,6 +49,11 @@ exits "a GID is chosen by its address" 0
 check --rdma-gid 10.99.0.1
 exits "a wrong GID is refused" 1
 says "a wrong GID is answered by those that are there" "no RDMA GID fits; there is: rxe0 port 1"
+
+head -c 32 /dev/urandom | md5sum >/tmp/secret
+export REMORA_SERVER=/usr/bin/remora-server REMORA_MEMNODE=/usr/bin/remora-memnode
+rdma_guest 10.77.0.1 /tmp/secret 2>/tmp/trouble | tee /tmp/said
+grep -q FAIL /tmp/said && tail -n 60 /tmp/trouble
 
 ulimit -l 16
 check

@@ -13,6 +13,7 @@ pub mod model;
 pub mod mutate;
 pub mod nbd_client;
 pub mod nbd_server;
+pub mod rdma_handshake;
 pub mod resp;
 
 /// Something that can be fuzzed.
@@ -32,6 +33,7 @@ pub fn target(name: &str) -> Option<Box<dyn Target>> {
         "commands" => Some(Box::new(commands::Commands::new())),
         "nbd-server" => Some(Box::new(nbd_server::NbdServer::new())),
         "nbd-client" => Some(Box::new(nbd_client::NbdClient::new())),
+        "rdma-handshake" => Some(Box::new(rdma_handshake::RdmaHandshake::new())),
         _ => None,
     }
 }

@@ -101,6 +101,26 @@ impl Node {
         Some(Node::start(words, listen))
     }
 
+    /// `remora-vhost` on far memory, with more options: a disk for QEMU at the socket.
+    pub fn vhost(far: &str, socket: &Path, options: &[&str]) -> Node {
+        let words = [
+            &program("farmem-vhost", "remora-vhost"),
+            "--socket",
+            &socket.display().to_string(),
+            "--far-memory",
+            far,
+        ];
+        let words = words.iter().chain(options).map(|word| word.to_string()).collect();
+        Node::start(words, Listen::Unix(socket.to_owned()))
+    }
+
+    /// Ends it as an administrator would, with SIGTERM; its exit code.
+    pub fn end(mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").arg(pid).status().expect("kill is there").success());
+        self.child.wait().expect("it is our child").code()
+    }
+
     fn start(words: Vec<String>, listen: Listen) -> Node {
         let child = Command::new(&words[0])
             .args(&words[1..])

@@ -29,6 +29,11 @@ fn a_link_survives_whatever_a_memory_node_says() {
     replay("nbd-client");
 }
 
+#[test]
+fn nobody_is_let_in_who_does_not_say_what_an_honest_peer_would() {
+    replay("rdma-handshake");
+}
+
 fn replay(name: &str) {
     let entries =
         std::fs::read_dir(root().join("tests/fuzz/corpus").join(name)).expect("a target has a corpus");

@@ -14,10 +14,14 @@ fn pages_move_over_real_verbs_and_trouble_is_told_in_plain_words() {
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("rdma/run.sh");
     let memnode = program("memnode", "remora-memnode");
-    let run = Command::new(script).arg(memnode).output().expect("a script can be run");
+    let server = program("server", "remora-server");
+    let guest = env!("CARGO_BIN_EXE_rdma_guest");
+    let run = Command::new(script).args([&memnode, &server, guest]).output().expect("a script can be run");
     let said = String::from_utf8_lossy(&run.stdout);
     let trouble = String::from_utf8_lossy(&run.stderr);
     println!("{said}");
     assert!(run.status.success(), "{said}\n{trouble}");
-    assert!(said.contains("PASS: the check passes"), "{said}\n{trouble}");
+    for wanted in ["the check passes", "a batch is one doorbell", "two copies: kill -9", "one copy: a node"] {
+        assert!(said.contains(&format!("PASS: {wanted}")), "{wanted}:\n{said}\n{trouble}");
+    }
 }

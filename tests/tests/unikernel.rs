@@ -4,12 +4,14 @@
 //! The image under test is `REMORA_UNIKERNEL`, or else built here. Refuses to gate on wall time.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+mod unikernel_image;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+use tests::nodes::Node;
+use unikernel_image::{image, qemu_is_there, root};
 
 /// A machine that has not answered by then is not coming: a hundred times what booting takes.
 const BOOT_MAX: Duration = Duration::from_secs(60);
@@ -202,6 +204,28 @@ fn a_data_set_eight_times_its_local_memory_comes_back_right_with_every_policy() 
     }
 }
 
+#[test]
+fn remora_vhost_is_its_far_memory_one_machine_after_the_other_with_every_policy() {
+    if !qemu_is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let socket = dir.path().join("socket");
+    let _backend = Node::vhost("mem:128mb", &socket, &[]);
+    let far = format!("vhost:{}", socket.display());
+    for policy in ["none", "sequential", "guided", "ahead"] {
+        let settings = [
+            ("LOCAL", "4mb"),
+            ("FAR", far.as_str()),
+            ("MEMORY", "192"),
+            ("PREFETCH", policy),
+            ("MACHINE", "q35"),
+        ];
+        let Some(mut machine) = Machine::start(&settings, &[]) else { return };
+        main_job(&mut machine.client(), policy);
+    }
+}
+
 /// 32 MB of values of many sizes and of lists, all read back.
 fn main_job(client: &mut Client, policy: &str) {
     let values: Vec<Vec<u8>> = (0..900).map(|seed| noise(seed, 1 + seed as usize * 73 % 65_536)).collect();
@@ -325,41 +349,4 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
     }
     bytes.truncate(len);
     bytes
-}
-
-/// The image under test, built once.
-fn image() -> &'static Path {
-    static IMAGE: OnceLock<PathBuf> = OnceLock::new();
-    IMAGE.get_or_init(|| {
-        if let Some(given) = std::env::var_os("REMORA_UNIKERNEL") {
-            return given.into();
-        }
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("unikernel");
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "-q", "--release", "--manifest-path"])
-            .arg(root().join("unikernel-target/Cargo.toml"))
-            .arg("--target-dir")
-            .arg(&target)
-            .status()
-            .expect("cargo has built this test");
-        assert!(built.success(), "the unikernel does not build");
-        target.join("release/remora-unikernel")
-    })
-}
-
-/// Whether QEMU is installed; says so if not, and fails in CI.
-fn qemu_is_there() -> bool {
-    let there = Command::new("qemu-system-x86_64").arg("--version").stdout(Stdio::null()).status().is_ok();
-    if !there {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "skipped: no qemu-system-x86_64 (`make setup` installs it)"
-        );
-        eprintln!("SKIPPED: no qemu-system-x86_64 (`make setup` installs it)");
-    }
-    there
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a folder of the repository")
 }

@@ -4,7 +4,8 @@
 //!   arch ─► main ─► body ─┬─► net ─► virtio        clients
 //!                         ├─► engine               the brain
 //!                         ├─► mm                   the far heap's page tables and page faults
-//!                         └─► far                  far memory
+//!                         ├─► far                  far memory
+//!                         └─► bench                the store under load, without a network
 //! ```
 //!
 //! Refuses to start with anything it does not understand: one line on the console, and QEMU exits with 1.
@@ -15,6 +16,7 @@ extern crate alloc;
 
 #[macro_use]
 mod arch;
+mod bench;
 mod body;
 mod far;
 mod mm;

@@ -65,7 +65,7 @@ impl Arena {
         // SAFETY: [base, base + len) lies in the mapping just made. A refusal (a kernel without
         // transparent huge pages) changes nothing.
         let _ = unsafe { madvise(base, len, Advice::LinuxNoHugepage) };
-        ARENAS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((base.addr(), len));
+        note_arena(base.addr(), len);
         let base = NonNull::new(base.cast()).expect("mmap never maps address zero unless told to");
         Ok(Arena { base, frames })
     }
@@ -121,6 +121,11 @@ unsafe impl Send for Discarder {}
 unsafe impl Sync for Discarder {}
 // SAFETY: the arena owns its mapping alone, as a `Box<[Frame]>` would.
 unsafe impl Send for Arena {}
+
+/// Notes a range of addresses that will never be unmapped.
+pub(crate) fn note_arena(start: usize, len: usize) {
+    ARENAS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((start, len));
+}
 
 /// Whether these frames lie in an arena, and so stay mapped for ever.
 pub(crate) fn is_in_arena(frames: &[Frame]) -> bool {

@@ -4,7 +4,8 @@
 //!   FarUri ──► LinkSet ──┬─► MemLink   a named mapping of this process, with a wire model if asked
 //!   (typed)    (slabs)   ├─► DaxLink   a byte-addressable file or device, copied by the processor
 //!                        ├─► FileLink  O_DIRECT and io_uring, straight into and out of frames
-//!                        └─► NbdLink   a memory node over TCP, TLS or a Unix socket
+//!                        ├─► NbdLink   a memory node over TCP, TLS or a Unix socket
+//!                        └─► RdmaLink  a memory node, whose memory the network card reads and writes by itself
 //! ```
 //!
 //! Knows pages, frames and bytes; knows neither who asks for a page nor why, and never retries: what fails
@@ -26,8 +27,11 @@ mod map;
 mod mem;
 pub mod nbd;
 pub mod rdma;
+mod redial;
 mod set;
 mod uri;
+#[allow(unsafe_code)]
+mod window;
 
 pub use arena::{Arena, Discarder};
 pub use dax::DaxLink;
@@ -35,10 +39,12 @@ pub use farmem::Wire;
 pub use file::FileLink;
 pub use mem::MemLink;
 pub use nbd::NbdLink;
+pub use rdma::RdmaLink;
 pub use set::{
     Copier, Door, InlineCopier, Job, JobEnd, LinkSet, LinkState, OpenError, OpenTwin, PagerDoor, SharedLink,
 };
 pub use uri::{FarUri, UriError};
+pub use window::Window;
 
 use farmem::{Instant, PAGE_SIZE};
 use rustix::fs::{FlockOperation, flock};

@@ -3,12 +3,14 @@
 //! ```text
 //!   mem:8gb[?latency=2.6us&bandwidth=100gbit]    dax:/path[?size=8gb]    file:/path[?size=8gb]
 //!   nbd://host[:port]/[export], nbds://, nbd+unix:///[export]?socket=PATH    (see nbd/uri.rs)
+//!   rdma://host[:port]/[export]?secret-file=PATH                              (see rdma/uri.rs)
 //! ```
 //!
 //! Refuses to guess: an unknown scheme, parameter or unit is one clear line. The paths of
 //! dax: and file: are taken literally up to the last `?`, without percent-decoding.
 
 use crate::nbd::NbdUri;
+use crate::rdma::RdmaUri;
 use farmem::{PAGE_SIZE, Wire};
 use std::fmt;
 use std::path::PathBuf;
@@ -43,6 +45,8 @@ pub enum FarUri {
     },
     /// A memory node.
     Nbd(NbdUri),
+    /// A memory node over RDMA.
+    Rdma(RdmaUri),
 }
 
 /// The client is wrong: this is not a far-memory URI. One line, naming the URI.
@@ -86,7 +90,8 @@ fn parse(text: &str) -> Result<FarUri, String> {
         "file" => parse_path(scheme, body, query).map(|(path, size_bytes)| FarUri::File { path, size_bytes }),
         "" => Err("a URI such as mem:8gb is wanted".into()),
         _ if NbdUri::is_scheme(scheme) => NbdUri::parse(scheme, body, query).map(FarUri::Nbd),
-        _ => Err(format!("this build has no '{scheme}:', only mem:, dax:, file: and nbd:")),
+        "rdma" => RdmaUri::parse(body, query).map(FarUri::Rdma),
+        _ => Err(format!("this build has no '{scheme}:', only mem:, dax:, file:, nbd: and rdma:")),
     }
 }
 
@@ -203,6 +208,7 @@ impl fmt::Display for FarUri {
             FarUri::Dax { path, size_bytes } => write_path(f, "dax", path, *size_bytes),
             FarUri::File { path, size_bytes } => write_path(f, "file", path, *size_bytes),
             FarUri::Nbd(uri) => uri.fmt(f),
+            FarUri::Rdma(uri) => uri.fmt(f),
         }
     }
 }
@@ -288,8 +294,8 @@ mod tests {
         for (typed, part) in [
             ("8gb", "a URI such as mem:8gb is wanted"),
             (":8gb", "a URI such as mem:8gb is wanted"),
-            ("rdma://host", "this build has no 'rdma:', only mem:, dax:, file: and nbd:"),
-            ("lz4:2gb", "this build has no 'lz4:'"),
+            ("rdma://host", "a secret is wanted"),
+            ("lz4:2gb", "this build has no 'lz4:', only mem:, dax:, file:, nbd: and rdma:"),
             ("mem:", "is no size"),
             ("mem:8xb", "is no size"),
             ("mem:99999999999999999999gb", "is no size"),

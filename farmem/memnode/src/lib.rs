@@ -1,4 +1,4 @@
-//! A memory node: lends this machine's memory to others over the NBD protocol.
+//! A memory node: lends this machine's memory to others over the NBD protocol, and over RDMA.
 //!
 //! ```text
 //!   accept ──► handshake ──► session (one thread a connection)
@@ -7,6 +7,8 @@
 //!                              ▼
 //!                           Memory ◄── Export: name, generation, counters ──► metrics, statistics
 //! ```
+//!
+//! Over RDMA (`rdma`) a client gets queue pairs and a key in the handshake, and reads and writes past this process.
 //!
 //! Knows bytes and offsets; knows neither pages, nor who far memory is for. Refuses to trust a client: whatever it
 //! sends costs at most its own connection. Plain `nbd://` trusts its network; TLS is there for the others.
@@ -22,6 +24,7 @@ mod listen;
 mod memory;
 mod metrics;
 mod outgoing;
+mod rdma;
 mod session;
 mod tls;
 mod touched;
@@ -34,6 +37,7 @@ pub use kept::KeptFile;
 pub use listen::{Endpoint, Node};
 pub use memory::Memory;
 pub use metrics::{Metrics, serve_metrics, statistics};
+pub use rdma::RdmaDoor;
 pub use tls::TlsFiles;
 
 /// Longest name of an export. Units: bytes.

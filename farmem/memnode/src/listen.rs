@@ -5,13 +5,14 @@
 
 use crate::export::{Counter, Exports};
 use crate::handshake::{Agreed, TlsOffer, greet, negotiate};
+use crate::rdma::RdmaDoor;
 use crate::session::Session;
 use crate::wire::{Socket, Wire};
 use rustix::net::{Shutdown, shutdown};
 use rustls::ServerConfig;
 use std::collections::HashMap;
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -77,6 +78,14 @@ struct Clients {
 enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
+    Rdma(TcpListener, Arc<RdmaDoor>),
+}
+
+/// What is spoken at a door.
+#[derive(Clone)]
+enum Speech {
+    Nbd(TlsOffer),
+    Rdma(Arc<RdmaDoor>),
 }
 
 impl Node {
@@ -110,9 +119,24 @@ impl Node {
             }
             Endpoint::Unix(path) => (Listener::Unix(bind_unix(path)?), at.clone()),
         };
-        let node = Arc::clone(self);
-        thread::Builder::new().name("accept".to_owned()).spawn(move || node.accept_all(&listener))?;
+        self.start_accepting(listener)?;
         Ok(at)
+    }
+
+    /// Opens a door for the handshakes of RDMA; tells where, since port 0 means any.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn listen_rdma(self: &Arc<Node>, at: SocketAddr, door: RdmaDoor) -> io::Result<SocketAddr> {
+        let listener = TcpListener::bind(at)?;
+        let at = listener.local_addr()?;
+        self.start_accepting(Listener::Rdma(listener, Arc::new(door)))?;
+        Ok(at)
+    }
+
+    fn start_accepting(self: &Arc<Node>, listener: Listener) -> io::Result<()> {
+        let node = Arc::clone(self);
+        thread::Builder::new().name("accept".to_owned()).spawn(move || node.accept_all(&listener)).map(drop)
     }
 
     /// Ends all connections, and returns when nobody uses the exports any more.
@@ -133,15 +157,18 @@ impl Node {
     fn accept_all(self: &Arc<Node>, listener: &Listener) {
         loop {
             let accepted = match listener {
-                Listener::Tcp(tcp) => tcp.accept().map(|(stream, from)| (stream.into(), from.to_string())),
+                Listener::Tcp(tcp) | Listener::Rdma(tcp, _) => {
+                    tcp.accept().map(|(stream, from)| (stream.into(), from.to_string()))
+                }
                 Listener::Unix(unix) => unix.accept().map(|(stream, _)| (stream.into(), "unix".to_owned())),
             };
-            let offer = match (listener, &self.tls) {
-                (_, None) => TlsOffer::Off,
-                (Listener::Tcp(_), _) => TlsOffer::Required,
-                (Listener::Unix(_), _) => TlsOffer::Offered,
+            let speech = match (listener, &self.tls) {
+                (Listener::Rdma(_, door), _) => Speech::Rdma(Arc::clone(door)),
+                (_, None) => Speech::Nbd(TlsOffer::Off),
+                (Listener::Tcp(_), _) => Speech::Nbd(TlsOffer::Required),
+                (Listener::Unix(_), _) => Speech::Nbd(TlsOffer::Offered),
             };
-            match accepted.and_then(|(socket, from)| self.admit(socket, from, offer)) {
+            match accepted.and_then(|(socket, from)| self.admit(socket, from, speech)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
@@ -153,7 +180,7 @@ impl Node {
     }
 
     /// Gives a client its thread, or turns it away.
-    fn admit(self: &Arc<Node>, socket: OwnedFd, from: String, offer: TlsOffer) -> io::Result<()> {
+    fn admit(self: &Arc<Node>, socket: OwnedFd, from: String, speech: Speech) -> io::Result<()> {
         let socket = Arc::new(socket);
         let Some(id) = self.clients().enter(&socket) else {
             self.counters.turned_away.add(1);
@@ -164,7 +191,11 @@ impl Node {
         let node = Arc::clone(self);
         let spawned = thread::Builder::new().name(format!("client-{id}")).spawn(move || {
             log::debug!("{from}: came");
-            match node.serve(socket, offer) {
+            let served = match &speech {
+                Speech::Nbd(offer) => node.serve(socket, *offer),
+                Speech::Rdma(door) => node.serve_rdma(socket, door, &from),
+            };
+            match served {
                 Ok(()) => log::debug!("{from}: went"),
                 Err(error) => {
                     node.counters.broken.add(1);
@@ -192,6 +223,18 @@ impl Node {
         }
         wire.close();
         Ok(())
+    }
+
+    /// Connects a link, and waits until it hangs up: its pages move past this process.
+    fn serve_rdma(&self, socket: Arc<OwnedFd>, door: &RdmaDoor, from: &str) -> io::Result<()> {
+        let mut socket = Socket::new(socket, Some(Instant::now() + HANDSHAKE_TIME_MAX));
+        socket.tune();
+        let _pairs = door.connect(&mut socket, &self.exports, from)?;
+        socket.lift_deadline();
+        match socket.read(&mut [0])? {
+            0 => Ok(()),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the link talks out of turn")),
+        }
     }
 
     fn leave(&self, id: u64) {

@@ -1,4 +1,4 @@
-//! `remora-memnode`: lends this machine's memory over the NBD protocol.
+//! `remora-memnode`: lends this machine's memory over the NBD protocol, and over RDMA.
 //!
 //! Refuses to start with anything it cannot do: one line on standard error, and exit code 1 (2 for a wrong option).
 #![forbid(unsafe_code)]
@@ -6,7 +6,8 @@
 use clap::Parser;
 use farmem_link::rdma::check::check;
 use farmem_link::rdma::port::{GidChoice, PortChoice};
-use memnode::{Endpoint, Export, Exports, KeptFile, Memory, Metrics, Node, TlsFiles};
+use farmem_link::rdma::proto::Secret;
+use memnode::{Endpoint, Export, Exports, KeptFile, Memory, Metrics, Node, RdmaDoor, TlsFiles};
 use memnode::{draw_generation, serve_metrics, statistics};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 /// The unit that exports are cut in. Units: bytes.
 const PAGE_BYTES: u64 = 4096;
 
-/// Lends this machine's memory over the NBD protocol.
+/// Lends this machine's memory over the NBD protocol, and over RDMA.
 ///
 /// Sizes are powers of 1024: 8gb is 8 GiB. Without --nbd and --nbd-unix it listens on 127.0.0.1:10809. Plain nbd://
 /// trusts its network; with --tls-ca only clients with a certificate get in. SIGUSR1 writes statistics to the log.
@@ -56,14 +57,20 @@ struct Args {
     /// Serves metrics for Prometheus at http://ADDR:PORT/metrics
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
     metrics: Option<SocketAddr>,
+    /// Lends the same memory over RDMA too: listens for handshakes on this TCP port
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address, requires = "secret_file", conflicts_with = "file")]
+    rdma: Option<SocketAddr>,
+    /// What clients over RDMA must know: a file with 16 bytes or more
+    #[arg(long, value_name = "FILE", requires = "rdma")]
+    secret_file: Option<PathBuf>,
     /// Tries RDMA on this machine, says in plain words what is missing, and exits
     #[arg(long)]
     rdma_check: bool,
-    /// The device to try, as `rdma link` names it
-    #[arg(long, value_name = "NAME", requires = "rdma_check")]
+    /// The device to use or try, as `rdma link` names it
+    #[arg(long, value_name = "NAME")]
     rdma_device: Option<String>,
-    /// The GID to try: its index, or the IP address that it is made of
-    #[arg(long, value_name = "GID", requires = "rdma_check")]
+    /// The GID to use or try: its index, or the IP address that it is made of
+    #[arg(long, value_name = "GID")]
     rdma_gid: Option<GidChoice>,
 }
 
@@ -96,6 +103,7 @@ fn run(args: Args) -> Result<(), String> {
     let has_tls = tls.is_some();
     let (exports, kept) = lend(&args)?;
     let node = Node::new(exports, tls);
+    open_rdma(&args, &node)?;
     open_doors(&args, &node, has_tls)?;
     for signal in signals.forever() {
         if signal != SIGUSR1 {
@@ -170,6 +178,23 @@ fn open_doors(args: &Args, node: &Arc<Node>, has_tls: bool) -> Result<(), String
         let (name, size) = (&export.name, export.memory.len());
         log::info!("export '{name}': {size} bytes, generation {}", export.generation);
     }
+    Ok(())
+}
+
+/// Registers everything and lets links in that know the secret.
+fn open_rdma(args: &Args, node: &Arc<Node>) -> Result<(), String> {
+    let (Some(address), Some(file)) = (args.rdma, &args.secret_file) else { return Ok(()) };
+    let secret = Secret::load(file).map_err(|error| error.to_string())?;
+    let choice = PortChoice { device: args.rdma_device.clone(), gid: args.rdma_gid };
+    let near = Some(address.ip()).filter(|ip| !ip.is_unspecified());
+    let door = RdmaDoor::open(node.exports(), secret, &choice, near).map_err(|error| error.to_string())?;
+    let words = door.describe();
+    let at = node
+        .listen_rdma(address, door)
+        .map_err(|error| format!("cannot listen at rdma://{address}: {error}"))?;
+    log::info!(
+        "serves rdma://{at} on {words}; all memory is resident from now on, and no TRIM gives any back"
+    );
     Ok(())
 }
 

@@ -10,6 +10,7 @@
 //! the mapping itself then: the kernel does, and answers an error.
 
 use crate::touched::{PAGE_BYTES, Touched};
+use farmem_link::rdma::verbs::{Domain, Region};
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, fdatasync, fstat, ftruncate, memfd_create};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 use std::fs::File;
@@ -19,6 +20,8 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Slices that the kernel takes in one call (IOV_MAX).
 const SLICES_MAX: usize = 1024;
@@ -41,6 +44,8 @@ pub struct Memory {
     file: File,
     backing: Backing,
     touched: Option<Touched>,
+    /// Whether a device knows its pages: then none is ever given back, because the device would go on with the old one.
+    pinned: AtomicBool,
 }
 
 // SAFETY: the mapping lives as long as the value, no reference into it is ever made, and bytes are moved by raw
@@ -100,7 +105,7 @@ impl Memory {
         let base = unsafe { mmap(std::ptr::null_mut(), bytes, protection, MapFlags::SHARED, &file, 0)? };
         let base = NonNull::new(base.cast()).expect("mmap never maps address zero unless told to");
         let touched = (backing == Backing::Ram).then(|| Touched::new(len));
-        Ok(Memory { base, len, file: file.into(), backing, touched })
+        Ok(Memory { base, len, file: file.into(), backing, touched, pinned: AtomicBool::new(false) })
     }
 
     /// Units: bytes.
@@ -200,7 +205,7 @@ impl Memory {
     pub fn discard(&self, bytes: Range<u64>) -> io::Result<()> {
         let start = bytes.start.next_multiple_of(PAGE_BYTES);
         let end = bytes.end / PAGE_BYTES * PAGE_BYTES;
-        if self.backing == Backing::HugePages || start >= end {
+        if self.backing == Backing::HugePages || self.is_pinned() || start >= end {
             return Ok(());
         }
         if let Some(touched) = &self.touched {
@@ -217,7 +222,7 @@ impl Memory {
     pub fn zero(&self, bytes: Range<u64>, keep: bool) -> io::Result<()> {
         let start = bytes.start.next_multiple_of(PAGE_BYTES).min(bytes.end);
         let end = (bytes.end / PAGE_BYTES * PAGE_BYTES).max(start);
-        if keep || self.backing == Backing::HugePages {
+        if keep || self.backing == Backing::HugePages || self.is_pinned() {
             return self.write_zeroes(bytes);
         }
         self.write_zeroes(bytes.start..start)?;
@@ -244,6 +249,32 @@ impl Memory {
         if let Err(error) = unsafe { madvise(at.cast(), len, Advice::WillNeed) } {
             log::debug!("cannot read ahead: {error}");
         }
+    }
+
+    /// Lends all of it over RDMA: peers that know the key read and write it past this process. The whole memory becomes
+    /// resident and stays so: a discard gives nothing back any more, and a page counts as touched whoever writes it.
+    ///
+    /// # Errors
+    /// What the library answers, e.g. that no more memory may be locked; `Unsupported` for a file, whose writes must go
+    /// through its file system.
+    pub fn lend(&self, domain: &Arc<Domain>) -> io::Result<Region> {
+        if self.backing == Backing::File {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "a file cannot be lent over RDMA"));
+        }
+        // Before the device learns of any page, so that no discard comes in between.
+        self.pinned.store(true, Ordering::SeqCst);
+        // SAFETY: from now on no page of the mapping is given back or replaced. Unmapping leaves the device its pages, which
+        // it has pinned, until the region is gone. No reference into the mapping is ever made, so nobody minds changes.
+        let region = unsafe { domain.register(self.base, self.len as usize, true) };
+        match &region {
+            Ok(_) => self.touch(0, self.len as usize),
+            Err(_) => self.pinned.store(false, Ordering::SeqCst),
+        }
+        region
+    }
+
+    fn is_pinned(&self) -> bool {
+        self.pinned.load(Ordering::SeqCst)
     }
 
     /// Whether anything outlives the process, so that [`Memory::sync`] has work to do.
@@ -357,6 +388,18 @@ mod tests {
         memory.discard(1..4 * MIB + 1).unwrap();
         assert_eq!(memory.stored_bytes(), PAGE_BYTES, "the first page is not wholly inside");
         assert_eq!(sent(&memory, 0..2 * PAGE_BYTES)[4095..4097], [7, 0]);
+    }
+
+    #[test]
+    fn what_a_device_knows_is_never_given_back_and_zeroing_still_zeroes() {
+        let memory = Memory::ram(MIB).unwrap();
+        memory.write(0, &vec![7; MIB as usize]).unwrap();
+        memory.pinned.store(true, Ordering::SeqCst);
+        memory.discard(0..MIB).unwrap();
+        assert_eq!((memory.stored_bytes(), sent(&memory, 0..1)[0]), (MIB, 7));
+        memory.zero(0..MIB, false).unwrap();
+        assert_eq!(memory.stored_bytes(), MIB);
+        assert!(sent(&memory, 0..MIB).iter().all(|&byte| byte == 0));
     }
 
     #[test]

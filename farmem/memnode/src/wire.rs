@@ -45,6 +45,11 @@ impl Socket {
         }
     }
 
+    /// From now on calls wait as long as it takes.
+    pub fn lift_deadline(&mut self) {
+        self.deadline = None;
+    }
+
     fn wait(&self, events: PollFlags) -> io::Result<()> {
         let Some(deadline) = self.deadline else { return Ok(()) };
         let left = deadline.saturating_duration_since(Instant::now());

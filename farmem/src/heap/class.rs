@@ -156,6 +156,13 @@ impl Word {
         self.0 & SLOTS_MASK == SHAPES[class.index()].all_free
     }
 
+    /// How many slots of a slab page of `class` are used, and how many there are.
+    #[inline]
+    pub(super) fn used_of_all(self, class: Class) -> (u32, u32) {
+        let all = SHAPES[class.index()].all_free.count_ones();
+        (all - (self.0 & SLOTS_MASK).count_ones(), all)
+    }
+
     /// Takes the lowest free slot of a slab page that is not full; returns its offset in the page.
     #[inline]
     pub(super) fn take_slot(&mut self, class: Class) -> usize {

@@ -27,6 +27,7 @@ mod freemap;
 mod partial;
 mod runs;
 mod space;
+mod sparse;
 
 use crate::page::{FarAddr, PAGE_SIZE, PageNo, PageRange};
 use class::{CLASS_FIELD, Class, Word};
@@ -352,7 +353,7 @@ impl Heap {
         if previous != NO_PAGE {
             self.partial.insert(previous, class);
         }
-        let short = self.free_pages() <= self.space.capacity_pages() / SHORT_PART;
+        let short = self.is_short();
         let tries = if short { CANDIDATES_SHORT_MAX } else { CANDIDATES_MAX };
         let advised = core::mem::replace(&mut self.advised[class.index()], NO_PAGE);
         if self.space.word(advised).class() == Some(class)
@@ -417,6 +418,11 @@ impl Heap {
         if self.space.used_pages() == 0 {
             self.partial = PartialPages::new();
         }
+    }
+
+    /// Whether little far memory is free.
+    fn is_short(&self) -> bool {
+        self.free_pages() <= self.space.capacity_pages() / SHORT_PART
     }
 
     /// Whether far memory is so cut up that fetching a page to fill it up is worth it: a third of the

@@ -39,7 +39,7 @@ impl<M: Mapping> Residency<M> {
     /// Gives an untouched page a frame of zeros.
     pub(super) fn zero_fill(&mut self, page: PageNo) -> Result<FrameNo, PagerError> {
         let frame = self.take_frame_now()?;
-        self.frames[frame.0 as usize].0.fill(0);
+        self.frame_mut(frame).0.fill(0);
         self.settle_in(page, frame, 0, 0);
         Ok(frame)
     }
@@ -85,11 +85,7 @@ impl<M: Mapping> Residency<M> {
     #[cold]
     fn copy_on_write(&mut self, page: PageNo, held: FrameNo) -> Result<FrameNo, PagerError> {
         let frame = self.take_frame_now()?;
-        let [from, to] = self
-            .frames
-            .get_disjoint_mut([held.0 as usize, frame.0 as usize])
-            .expect("a frame just taken is not the held one");
-        to.0.copy_from_slice(&from.0);
+        self.mapping.copy_frame(self.frames, held, frame);
         self.replace(page, held, frame);
         Ok(frame)
     }

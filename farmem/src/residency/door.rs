@@ -204,6 +204,7 @@ impl<M: Mapping> Residency<M> {
         if let Some(door) = &mut self.door
             && !self.batch.is_empty()
         {
+            self.mapping.settle();
             door.submit(&self.batch, self.frames, self.now);
         }
         self.batch.clear();

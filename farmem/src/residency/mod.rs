@@ -137,12 +137,12 @@ impl<M: Mapping> Residency<M> {
 
     #[inline]
     pub(crate) fn frame(&self, frame: FrameNo) -> &Frame {
-        &self.frames[frame.0 as usize]
+        self.mapping.frame(self.frames, frame)
     }
 
     #[inline]
     pub(crate) fn frame_mut(&mut self, frame: FrameNo) -> &mut Frame {
-        &mut self.frames[frame.0 as usize]
+        self.mapping.frame_mut(self.frames, frame)
     }
 
     /// Makes room for all that a trap may have to note: it allocates nothing.
@@ -342,7 +342,7 @@ impl<M: Mapping> Pager for Residency<M> {
     #[inline]
     fn resident(&self, addr: FarAddr, len: usize) -> Option<&[u8]> {
         let frame = self.mapping.resident(addr.page())?;
-        Some(&self.frames[frame.0 as usize].0[addr.offset()..addr.offset() + len])
+        Some(&self.frame(frame).0[addr.offset()..addr.offset() + len])
     }
 
     #[inline]
@@ -357,7 +357,7 @@ impl<M: Mapping> Pager for Residency<M> {
 
     fn page_overwrite(&mut self, page: PageNo) -> Result<&mut [u8], PagerError> {
         let frame = self.overwritable(page)?;
-        Ok(&mut self.frames[frame.0 as usize].0)
+        Ok(&mut self.frame_mut(frame).0)
     }
 
     fn drop_pages(&mut self, range: PageRange) {
@@ -389,7 +389,7 @@ impl<M: Mapping> Pager for Residency<M> {
             return &ZEROS.0;
         }
         debug_assert!(self.pool.meta(frame).holds > 0, "{frame:?} is not held");
-        &self.frames[frame.0 as usize].0
+        &self.frame(frame).0
     }
 
     #[inline]
@@ -427,7 +427,11 @@ impl<M: Mapping> Pager for Residency<M> {
     }
 
     fn poll_discard(&mut self) -> Option<FrameNo> {
-        self.pool.poll_discard()
+        let frame = self.pool.poll_discard();
+        if frame.is_some() {
+            self.mapping.settle();
+        }
+        frame
     }
 
     fn evict(&mut self, range: PageRange) -> u32 {
@@ -439,6 +443,7 @@ impl<M: Mapping> Pager for Residency<M> {
     }
 
     fn frames(&mut self) -> &mut [Frame] {
+        self.mapping.settle();
         self.frames
     }
 

@@ -136,7 +136,7 @@ impl<M: Mapping> Residency<M> {
 
     /// Lends `frame` to the link to read from.
     pub(super) fn start_write_back(&mut self, frame: FrameNo) -> Transfer {
-        let checksum = Checksum::of(&self.frames[frame.0 as usize].0);
+        let checksum = Checksum::of(&self.frame(frame).0);
         let page = self.pool.update(frame, |meta| {
             meta.checksum = checksum;
             meta.state = FrameState::Cleaning;
@@ -144,6 +144,7 @@ impl<M: Mapping> Residency<M> {
             meta.page
         });
         self.mapping.watch_writes(page);
+        self.mapping.lend(frame);
         self.write_backs_in_flight += 1;
         Transfer { kind: TransferKind::WriteBack, page, count: 1, frame }
     }
@@ -218,9 +219,7 @@ impl<M: Mapping> Residency<M> {
         );
         let is_second_try = meta.has(SECOND_TRY);
         let outcome = match landed.result {
-            Ok(()) if meta.has(ORPHAN) || Checksum::of(&self.frames[frame.0 as usize].0) == meta.checksum => {
-                Ok(())
-            }
+            Ok(()) if meta.has(ORPHAN) || Checksum::of(&self.frame(frame).0) == meta.checksum => Ok(()),
             Ok(()) => {
                 self.counters.checksum_failures += 1;
                 if !is_second_try {
@@ -284,6 +283,7 @@ impl<M: Mapping> Residency<M> {
             "{:?} landed unasked",
             landed.transfer
         );
+        self.mapping.take_back(frame);
         if !self.pool.meta(frame).has(ORPHAN) {
             self.note_used(page, frame);
         }

@@ -91,6 +91,21 @@ pub fn all(cells: &Cells, fio: Option<&FioResult>) -> Vec<Target> {
             share(p99(EIGHTH), p99(1.0)),
         );
     }
+    // The same store, which leaves the objects of sparse pages where they are.
+    let moved = |system: &str, fraction| {
+        Some(cells.get("sg", system, fraction)?.spread(|m| m.moved_per_useful_byte())?.median)
+    };
+    for fraction in cells.fractions("sg").into_iter().filter(|&fraction| fraction < 1.0) {
+        add(
+            format!(
+                "sg: bytes moved a useful byte at {} % local, {OURS} against remora scattered",
+                100.0 * fraction
+            ),
+            false,
+            0.71,
+            share(moved(OURS, fraction), moved("remora scattered", fraction)),
+        );
+    }
     for (workload, bound) in [
         ("get:64 -P 16", 0.8),
         ("set:64 -P 16", 0.8),

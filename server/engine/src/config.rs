@@ -95,6 +95,8 @@ pub struct Config {
     pub lfu_log_factor: u32,
     /// Units: minutes.
     pub lfu_decay_time: u32,
+    /// Whether small strings are gathered on fewer pages as they are read. See `keyspace::gather`.
+    pub activedefrag: bool,
     /// Longest string. Units: bytes.
     pub proto_max_bulk_len: u64,
     /// `debug`, `verbose`, `notice` or `warning`.
@@ -141,6 +143,7 @@ impl Default for Config {
             maxmemory_samples: 5,
             lfu_log_factor: 10,
             lfu_decay_time: 1,
+            activedefrag: true,
             proto_max_bulk_len: 512 << 20,
             loglevel: "notice".to_owned(),
             logfile: String::new(),
@@ -167,8 +170,8 @@ const START_ONLY: &[&str] = &[
 /// Directives with two names: the other one, and the one that it is known by here.
 const ALIASES: &[(&str, &str)] = &[("list-max-ziplist-size", "list-max-listpack-size")];
 
-/// Kinds of pagers.
-const PAGERS: [(&str, ()); 1] = [("soft", ())];
+/// Kinds of pagers that a body may have.
+const PAGERS: [(&str, ()); 2] = [("soft", ()), ("uffd", ())];
 
 /// How talkative the log is.
 const LEVELS: [(&str, ()); 4] = [("debug", ()), ("verbose", ()), ("notice", ()), ("warning", ())];
@@ -208,6 +211,7 @@ impl Config {
             "maxmemory-samples" => self.maxmemory_samples = bounded(&value, 1, 64)?,
             "lfu-log-factor" => self.lfu_log_factor = bounded(&value, 0, i32::MAX as u64)? as u32,
             "lfu-decay-time" => self.lfu_decay_time = bounded(&value, 0, i32::MAX as u64)? as u32,
+            "activedefrag" => self.activedefrag = yes_no(&value)?,
             "proto-max-bulk-len" => {
                 let bytes = memory(&value)?;
                 if !(1 << 20..=512 << 20).contains(&bytes) {
@@ -274,7 +278,7 @@ impl Config {
 
     /// Every directive with its value.
     pub fn all(&self) -> Vec<(String, String)> {
-        let own: [(&str, String); 23] = [
+        let own: [(&str, String); 24] = [
             ("port", self.port.to_string()),
             ("bind", self.bind.join(" ")),
             ("unixsocket", self.unixsocket.clone()),
@@ -294,6 +298,7 @@ impl Config {
             ("maxmemory-samples", self.maxmemory_samples.to_string()),
             ("lfu-log-factor", self.lfu_log_factor.to_string()),
             ("lfu-decay-time", self.lfu_decay_time.to_string()),
+            ("activedefrag", spell_yes_no(self.activedefrag)),
             ("proto-max-bulk-len", self.proto_max_bulk_len.to_string()),
             ("loglevel", self.loglevel.clone()),
             ("logfile", self.logfile.clone()),

@@ -53,6 +53,8 @@ pub struct LinkReport {
     pub stale_pages: u64,
     /// Pages that it came back without and nobody has.
     pub lost_pages: u64,
+    /// More about it, ready to be printed: `,name=value` each. Empty for most links.
+    pub more: String,
 }
 
 /// The least frames that the store works with, however much near memory the index takes: one window for

@@ -36,6 +36,11 @@ pub struct Far {
 /// A reply of more pages than this is streamed whatever the budget. 256 pages are 1 MiB.
 const HOLD_PAGES_MAX: u32 = 256;
 
+/// Whether writing to a page needs no fetch.
+fn is_at_hand(pager: &dyn Pager, page: PageNo) -> bool {
+    !matches!(pager.state(page), PageState::Remote | PageState::Fetching)
+}
+
 impl Far {
     pub fn new(pager: Box<dyn Pager>, far_pages: u32, budget_frames: u32) -> Far {
         Far {
@@ -65,9 +70,13 @@ impl Far {
             return self.allocate_extent(size, FarAddr::NULL).map(|extent| extent.first.addr());
         }
         let pager = &self.pager;
-        self.heap.allocate_small(size, |page| {
-            !matches!(pager.state(page), PageState::Remote | PageState::Fetching)
-        })
+        self.heap.allocate_small(size, |page| is_at_hand(pager.as_ref(), page))
+    }
+
+    /// A place to gather the small object at `object` to; `None` if that would fetch a page.
+    pub fn allocate_gathered(&mut self, object: FarAddr) -> Option<FarAddr> {
+        let pager = &self.pager;
+        self.heap.gather(object, |page| is_at_hand(pager.as_ref(), page))
     }
 
     /// Allocates whole pages for `size` bytes; `owner` is kept near, beside the page count.

@@ -335,6 +335,7 @@ impl Server {
         let used = self.used_memory(keys);
         self.stats.memory_peak = self.stats.memory_peak.max(used);
         keys.clock.lfu = self.config.maxmemory_policy.is_lfu();
+        keys.gathers = self.config.activedefrag;
         keys.clock.lfu_log_factor = self.config.lfu_log_factor;
         keys.clock.lfu_decay_minutes = self.config.lfu_decay_time;
     }

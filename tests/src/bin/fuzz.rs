@@ -22,7 +22,8 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let Some((name, rest)) = words.split_first().filter(|(name, _)| target(name).is_some()) else {
         eprintln!(
-            "usage: fuzz resp|commands|nbd-server|nbd-client [--seconds N] [--seed N] | fuzz TARGET FILE..."
+            "usage: fuzz resp|commands|nbd-server|nbd-client|rdma-handshake [--seconds N] [--seed N] \
+             | fuzz TARGET FILE..."
         );
         return ExitCode::FAILURE;
     };

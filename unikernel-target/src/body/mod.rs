@@ -12,11 +12,12 @@
 
 mod clock;
 mod connections;
-mod driver;
-mod options;
+pub mod driver;
+pub mod options;
 
 use crate::arch::memory::Ram;
 use crate::arch::{heap, idle, power, time};
+use crate::bench;
 use crate::far::{self, SharedLink};
 use crate::mm;
 use crate::net::{CLIENTS_MAX, Network};
@@ -31,7 +32,7 @@ use connections::Connections;
 use driver::Driver;
 use engine::{Config, Engine, LinkReport, Now, ProcessFacts};
 use farmem::{Instant, Link, PAGE_SIZE};
-use options::Options;
+use options::{Options, Purpose};
 
 /// Rounds of moving pages in one turn; then the network gets its look. Each is a batch, so 8 are plenty.
 const ROUNDS_MAX: usize = 8;
@@ -69,9 +70,17 @@ struct Body {
 ///
 /// # Errors
 /// What keeps it from starting.
-pub fn start(ram: Ram, command_line: &[u8]) -> Result<core::convert::Infallible, String> {
+pub fn start(mut ram: Ram, command_line: &[u8]) -> Result<core::convert::Infallible, String> {
     let line = String::from_utf8_lossy(command_line);
     let options = options::parse(&line)?;
+    if !matches!(options.purpose, Purpose::Serve) {
+        give_heap(&mut ram)?;
+        match &options.purpose {
+            Purpose::Bench(asked) => bench::run(asked, &options.config, &mut ram)?,
+            _ => bench::faults::run(&mut ram)?,
+        }
+        power::off();
+    }
     let mut devices = virtio::find_all(line.split(' '));
     let card = virtio::take(&mut devices, DeviceType::Network)
         .ok_or_else(|| "no network card: give the machine a virtio-net device".to_owned())?;
@@ -88,7 +97,7 @@ impl Body {
         card: virtio::Transport,
         devices: &mut Vec<virtio::Transport>,
     ) -> Result<Body, String> {
-        let Options { mut config, address } = options;
+        let Options { mut config, address, .. } = options;
         if config.port == 0 {
             return Err("configured to listen nowhere: give a port".to_owned());
         }
@@ -236,6 +245,13 @@ fn sleep(from: Instant, sleep_ns: u64) {
     }
 }
 
+fn give_heap(ram: &mut Ram) -> Result<(), String> {
+    if ram.give_to_heap(HEAP_MIN) < HEAP_MIN {
+        return Err(format!("too little RAM: the machine has {} MiB", ram.total_bytes() >> 20));
+    }
+    Ok(())
+}
+
 /// The store, over RAM of this machine.
 fn new_engine(
     config: Config,
@@ -243,9 +259,7 @@ fn new_engine(
     devices: &mut Vec<virtio::Transport>,
     now: Now,
 ) -> Result<(Engine, SharedLink), String> {
-    if ram.give_to_heap(HEAP_MIN) < HEAP_MIN {
-        return Err(format!("too little RAM: the machine has {} MiB", ram.total_bytes() >> 20));
-    }
+    give_heap(ram)?;
     let frames = ram
         .take(config.local_memory)
         .map_err(|error| format!("too little RAM for --local-memory: {error}"))?;

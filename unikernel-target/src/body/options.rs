@@ -20,6 +20,64 @@ pub struct Options {
     pub config: Config,
     /// The network's.
     pub address: Address,
+    /// What the machine is for.
+    pub purpose: Purpose,
+}
+
+/// What the machine does once it is up.
+pub enum Purpose {
+    /// It serves the network until SHUTDOWN.
+    Serve,
+    /// `--bench WORKLOAD`: it compares the prefetch policies, prints a table and powers off.
+    Bench(Bench),
+    /// `--measure-faults yes`: it prints what page faults cost and powers off.
+    MeasureFaults,
+}
+
+/// `--bench WORKLOAD` and its sizes.
+#[derive(Default)]
+pub struct Bench {
+    /// The workload's name.
+    pub workload: String,
+    /// `--bench-data 32mb`. Units: bytes.
+    pub data_bytes: u64,
+    /// `--bench-local 12.5`: percent of the data's pages.
+    pub local_percent: f64,
+    /// `--bench-requests 4000`, after half as many to warm up.
+    pub requests: u64,
+    /// `--bench-clients 16`, each with one request at a time.
+    pub clients: usize,
+    /// `--bench-request-ns 2000`: the work of a request; without it, its instructions.
+    pub request_ns: Option<u64>,
+}
+
+/// Clients that `--bench` may have.
+const BENCH_CLIENTS_MAX: usize = 1000;
+
+impl Bench {
+    /// Takes a directive of its own; `None` if it is none.
+    fn take(&mut self, name: &str, value: &str) -> Option<Result<(), &'static str>> {
+        fn put<T>(place: &mut T, value: Option<T>) -> Result<(), &'static str> {
+            *place = value.ok_or("argument couldn't be parsed")?;
+            Ok(())
+        }
+        let number = value.parse::<u64>().ok().filter(|number| *number > 0);
+        Some(match name {
+            "bench" => put(&mut self.workload, Some(value.to_string())),
+            "bench-data" => put(&mut self.data_bytes, crate::far::bytes(value)),
+            "bench-local" => put(
+                &mut self.local_percent,
+                value.parse().ok().filter(|percent| (0.1..=100.0).contains(percent)),
+            ),
+            "bench-requests" => put(&mut self.requests, number),
+            "bench-clients" => put(
+                &mut self.clients,
+                number.map(|number| number as usize).filter(|clients| *clients <= BENCH_CLIENTS_MAX),
+            ),
+            "bench-request-ns" => put(&mut self.request_ns, number.map(Some)),
+            _ => return None,
+        })
+    }
 }
 
 /// Reads the command line.
@@ -30,12 +88,21 @@ pub fn parse(line: &str) -> Result<Options, String> {
     let line: Vec<&str> = line.split(' ').filter(|word| !is_machine_word(word)).collect();
     let words = directive::split(&line.join(" ")).map_err(|error| error.to_string())?;
     let mut config = Config::default();
-    let (mut ip, mut gateway) = (None, None);
+    let (mut ip, mut gateway, mut faults) = (None, None, None);
+    let mut bench =
+        Bench { data_bytes: 32 << 20, local_percent: 12.5, requests: 4000, clients: 16, ..Bench::default() };
     for directive in directive::group(&words).map_err(|error| error.to_string())? {
         let own = match directive[0].as_str() {
             "ip" => &mut ip,
             "gateway" => &mut gateway,
+            "measure-faults" => &mut faults,
             _ => {
+                if let [name, value] = directive.as_slice()
+                    && let Some(taken) = bench.take(name, value)
+                {
+                    taken.map_err(|why| DirectiveError::bad(&directive, why).to_string())?;
+                    continue;
+                }
                 config.take(&directive).map_err(|error| error.to_string())?;
                 continue;
             }
@@ -46,5 +113,11 @@ pub fn parse(line: &str) -> Result<Options, String> {
         *own = Some(value.clone());
     }
     let address = Address::parse(ip.as_deref(), gateway.as_deref()).map_err(|error| error.to_string())?;
-    Ok(Options { config, address })
+    let purpose = match faults.as_deref() {
+        Some("yes") => Purpose::MeasureFaults,
+        None | Some("no") if bench.workload.is_empty() => Purpose::Serve,
+        None | Some("no") => Purpose::Bench(bench),
+        Some(_) => return Err("bad directive 'measure-faults': argument must be 'yes' or 'no'".to_string()),
+    };
+    Ok(Options { config, address, purpose })
 }

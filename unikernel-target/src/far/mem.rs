@@ -2,9 +2,9 @@
 //!
 //! The wire is [`farmem::WireModel`], the one of the Linux body's `mem:`: a page that is fetched is copied
 //! when it lands, a page that is written back when it leaves. Without a model a page moves as it is
-//! submitted. Refuses to read a clock, except in `wait_landed`, which really waits.
+//! submitted. The time is its clock's. Refuses to move a page that it has not.
 
-use crate::arch::time;
+use super::clock::Clock;
 use alloc::vec::Vec;
 use farmem::{Frame, Instant, Landed, Link, LinkError, Transfer, TransferKind, Wire, WireModel};
 
@@ -13,35 +13,36 @@ use farmem::{Frame, Instant, Landed, Link, LinkError, Transfer, TransferKind, Wi
 const TRANSFERS: usize = 512;
 
 /// Far memory in RAM.
-pub struct MemLink {
+pub struct MemLink<C> {
+    clock: C,
     far: &'static mut [Frame],
     /// `None` without a model.
     wire: Option<WireModel>,
     ended: Vec<Landed>,
 }
 
-impl MemLink {
+impl<C: Clock> MemLink<C> {
     /// Far memory in these frames.
-    pub fn new(far: &'static mut [Frame], wire: Wire) -> MemLink {
+    pub fn new(far: &'static mut [Frame], wire: Wire, clock: C) -> MemLink<C> {
         let wire = (wire != Wire::default()).then(|| WireModel::new(wire, TRANSFERS));
-        MemLink { far, wire, ended: Vec::with_capacity(TRANSFERS) }
+        MemLink { clock, far, wire, ended: Vec::with_capacity(TRANSFERS) }
     }
 
     /// Copies the page. Bounds: far memory has it.
     fn copy(&mut self, transfer: Transfer, frames: &mut [Frame]) {
         let far = &mut self.far[transfer.page.0 as usize].0;
         let frame = &mut frames[transfer.frame.0 as usize].0;
-        match transfer.kind {
+        self.clock.aside(|| match transfer.kind {
             TransferKind::WriteBack => far.copy_from_slice(frame),
             _ => frame.copy_from_slice(far),
-        }
+        });
     }
 }
 
-impl Link for MemLink {
+impl<C: Clock> Link for MemLink<C> {
     fn submit(&mut self, batch: &[Transfer], frames: &mut [Frame], _turn: Instant) {
         // A command that waits sends in the middle of a turn, whose time is older than that.
-        let now = time::now();
+        let now = self.clock.now();
         if let Some(wire) = &mut self.wire {
             wire.begin(now);
         }
@@ -79,8 +80,12 @@ impl Link for MemLink {
     fn wait_landed(&mut self, frames: &mut [Frame], landed: &mut Vec<Landed>) {
         let before = landed.len();
         while self.in_flight() > 0 && landed.len() == before {
-            self.poll_landed(frames, time::now(), landed);
-            core::hint::spin_loop();
+            self.poll_landed(frames, self.clock.now(), landed);
+            if landed.len() == before
+                && let Some(due) = self.next_due()
+            {
+                self.clock.pass(due);
+            }
         }
     }
 

@@ -7,7 +7,8 @@
 //!
 //! Refuses to know what is in a page.
 
-mod mem;
+pub mod clock;
+pub mod mem;
 
 use crate::arch::memory::Ram;
 use crate::virtio::blk::BlkLink;
@@ -17,6 +18,7 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use clock::MachineClock;
 use core::cell::RefCell;
 use farmem::{Frame, Instant, Landed, Link, Transfer, Wire};
 
@@ -28,13 +30,9 @@ pub fn open(uri: &str, ram: &mut Ram, devices: &mut Vec<Transport>) -> Result<Sh
     let bad = |why: &str| format!("bad directive 'far-memory {uri}': {why}");
     let link: Box<dyn Link> = match uri.split_once(':') {
         Some(("mem", rest)) => {
-            let (size, query) = rest.split_once('?').unwrap_or((rest, ""));
-            let size = bytes(size).ok_or_else(|| bad("a size like 512mb is expected after 'mem:'"))?;
-            let wire = wire(query).ok_or_else(|| {
-                bad("after '?' it takes latency=2.6us and bandwidth=100gbit, with '&' between")
-            })?;
+            let (size, wire) = mem_uri(rest).map_err(bad)?;
             let frames = ram.take(size).map_err(|error| bad(&format!("{error}")))?;
-            Box::new(mem::MemLink::new(frames, wire))
+            Box::new(mem::MemLink::new(frames, wire, MachineClock))
         }
         Some(("virtio-blk", "")) => {
             let drive = virtio::take(devices, DeviceType::Block)
@@ -43,7 +41,19 @@ pub fn open(uri: &str, ram: &mut Ram, devices: &mut Vec<Transport>) -> Result<Sh
         }
         _ => return Err(bad("here it is mem:SIZE or virtio-blk:")),
     };
-    Ok(SharedLink(Rc::new(RefCell::new(link))))
+    Ok(SharedLink::new(link))
+}
+
+/// What follows `mem:`. Units: bytes.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn mem_uri(rest: &str) -> Result<(u64, Wire), &'static str> {
+    let (size, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let size = bytes(size).ok_or("a size like 512mb is expected after 'mem:'")?;
+    let wire =
+        wire(query).ok_or("after '?' it takes latency=2.6us and bandwidth=100gbit, with '&' between")?;
+    Ok((size, wire))
 }
 
 /// `latency=2.6us&bandwidth=100gbit`, either or none.
@@ -73,7 +83,7 @@ fn scaled(typed: &str, units: &[(&str, f64)]) -> Option<u64> {
 }
 
 /// `512mb`, `1gb`; at least one page.
-fn bytes(typed: &str) -> Option<u64> {
+pub fn bytes(typed: &str) -> Option<u64> {
     let digits = typed.bytes().take_while(u8::is_ascii_digit).count();
     let unit = match &typed[digits..] {
         "kb" => 1 << 10,
@@ -87,6 +97,13 @@ fn bytes(typed: &str) -> Option<u64> {
 /// A link with two handles: the driver's, and the pager's door.
 #[derive(Clone)]
 pub struct SharedLink(Rc<RefCell<Box<dyn Link>>>);
+
+impl SharedLink {
+    /// A link with as many handles as there are clones.
+    pub fn new(link: Box<dyn Link>) -> SharedLink {
+        SharedLink(Rc::new(RefCell::new(link)))
+    }
+}
 
 impl Link for SharedLink {
     fn submit(&mut self, batch: &[Transfer], frames: &mut [Frame], now: Instant) {

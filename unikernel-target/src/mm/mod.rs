@@ -18,7 +18,7 @@ use alloc::boxed::Box;
 use farmem::{Frame, Link, Prefetch, Residency};
 use tables::FarTables;
 
-pub use touch::far_fault;
+pub use touch::{far_fault, faults};
 
 /// The pager of the bare machine.
 pub type MmuPager = Residency<FarTables>;

@@ -18,10 +18,19 @@
 use super::MmuPager;
 use super::tables::{page_of, pointer};
 use core::arch::global_asm;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use farmem::{FarAddr, PAGE_SIZE, PagerError, Resolved, Touch};
 
 /// What an untouched page reads as.
 static ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
+
+/// Traps taken since boot.
+static FAULTS: AtomicU64 = AtomicU64::new(0);
+
+/// Page faults of the far heap since boot.
+pub fn faults() -> u64 {
+    FAULTS.load(Relaxed)
+}
 
 global_asm!(
     r#"
@@ -108,6 +117,7 @@ pub fn write(pager: &mut MmuPager, addr: FarAddr, len: usize) -> Result<&mut [u8
 
 /// What the trap does. Answers whether the touch has failed.
 extern "C" fn resolve(at: *const u8, pager: *mut MmuPager, is_write: u32) -> u32 {
+    FAULTS.store(FAULTS.load(Relaxed) + 1, Relaxed); // One thread: no need to lock the bus.
     // SAFETY: the touch was given this pointer by `read` or `write`, whose borrow waits for the touch to return.
     let pager = unsafe { &mut *pager };
     let touch = if is_write == 0 { Touch::Read } else { Touch::Write };

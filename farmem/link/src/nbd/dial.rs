@@ -126,17 +126,21 @@ fn connect(uri: &NbdUri) -> io::Result<(Stream, Export)> {
 }
 
 fn reach(place: &Place, timeout: Duration) -> io::Result<Socket> {
-    let (host, port) = match place {
-        Place::Unix(path) => return UnixStream::connect(path).map(Socket::from),
-        Place::Tcp { host, port } => (host.as_str(), *port),
-    };
+    match place {
+        Place::Unix(path) => UnixStream::connect(path).map(Socket::from),
+        Place::Tcp { host, port } => reach_tcp(host, *port, timeout).map(Socket::from),
+    }
+}
+
+/// A TCP connection to the first address of a host that answers, each given `timeout`.
+pub(crate) fn reach_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in (host, port).to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, timeout) {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
                 SockRef::from(&stream).set_keepalive(true)?;
-                return Ok(stream.into());
+                return Ok(stream);
             }
             Err(error) => last = error,
         }
@@ -302,7 +306,7 @@ fn refused(reply: OptReply, words: &[u8]) -> io::Error {
 }
 
 /// Says what could not be done, and that nobody answers where that is why.
-fn explain(what: &str, error: io::Error) -> io::Error {
+pub(crate) fn explain(what: &str, error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
             io::Error::new(io::ErrorKind::TimedOut, format!("{what}: no answer in time"))

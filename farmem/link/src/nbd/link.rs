@@ -16,12 +16,12 @@
 use super::connection::{Answer, Connection};
 use super::dial::{Dialed, Identity, dial};
 use super::proto::{Errno, ExportFlags};
-use super::redial::Redial;
 use super::request::{Asked, Requests};
 use super::trims::Trims;
 use super::uri::NbdUri;
 use crate::ended::Ended;
 use crate::monotonic_now;
+use crate::redial::Redial;
 use farmem::{Frame, FrameNo, Instant, Landed, Link, LinkError, PageNo, Transfer, TransferKind};
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::time::Timespec;
@@ -58,7 +58,7 @@ pub struct NbdLink {
     identity: Identity,
     /// Empty while the node is gone.
     connections: Vec<Connection>,
-    redial: Redial,
+    redial: Redial<Dialed>,
     down_since: Instant,
     /// Whether transfers wait for a node that is gone, until their deadline.
     is_patient: bool,
@@ -313,7 +313,8 @@ impl NbdLink {
 
     fn dial_again(&mut self) {
         if self.comes_back {
-            self.redial.start(&self.uri, self.identity);
+            let (uri, known) = (self.uri.clone(), self.identity);
+            self.redial.start(&self.uri, move || dial(&uri, Some(known)));
         }
     }
 

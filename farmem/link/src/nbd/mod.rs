@@ -10,14 +10,13 @@
 
 #[allow(unsafe_code)]
 mod connection;
-mod dial;
+pub(crate) mod dial;
 mod link;
 pub mod proto;
-mod redial;
 mod request;
 mod tls;
 mod trims;
-mod uri;
+pub(crate) mod uri;
 
 pub use link::NbdLink;
 pub use uri::{NbdUri, Place};

@@ -21,9 +21,9 @@ const CONNECTIONS_MAX: u8 = 16;
 /// What a page that is needed and the rest have each.
 const CONNECTIONS: u8 = 2;
 /// Deadline of a request. Units: nanoseconds.
-const TIMEOUT_NS: u64 = 1_000_000_000;
+pub(crate) const TIMEOUT_NS: u64 = 1_000_000_000;
 /// Bounds of the deadline: what the server notices between two ticks, and what a client may be made to wait.
-const TIMEOUT_NS_MIN: u64 = 10_000_000;
+pub(crate) const TIMEOUT_NS_MIN: u64 = 10_000_000;
 
 /// What stays as it is in a path: the characters that mean nothing in a URI.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
@@ -116,7 +116,10 @@ impl NbdUri {
             }
             (_, true) if !authority.is_empty() => Err(format!("a Unix socket has no host '{authority}'")),
             (_, true) => Ok(uri),
-            _ => Ok(NbdUri { place: parse_place(authority)?, ..uri }),
+            _ => {
+                let (host, port) = parse_place(authority, DEFAULT_PORT)?;
+                Ok(NbdUri { place: Place::Tcp { host, port }, ..uri })
+            }
         }
     }
 
@@ -131,29 +134,29 @@ impl NbdUri {
 }
 
 /// `host`, `host:port`, `[::1]` or `[::1]:port`.
-fn parse_place(authority: &str) -> Result<Place, String> {
+pub(crate) fn parse_place(authority: &str, default_port: u16) -> Result<(String, u16), String> {
     let bad = || format!("'{authority}' is no host:port");
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => rest.split_once(']').ok_or_else(bad)?,
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
     let port = match port {
-        "" => DEFAULT_PORT,
+        "" => default_port,
         _ => port.strip_prefix(':').and_then(|digits| digits.parse().ok()).ok_or_else(bad)?,
     };
     let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':' | '%');
     if host.is_empty() || !host.chars().all(is_host) {
         return Err(bad());
     }
-    Ok(Place::Tcp { host: host.into(), port })
+    Ok((host.into(), port))
 }
 
-fn decode(text: &str) -> Result<String, String> {
+pub(crate) fn decode(text: &str) -> Result<String, String> {
     let decoded = percent_decode_str(text).decode_utf8().map_err(|_| format!("'{text}' is not UTF-8"))?;
     Ok(decoded.into_owned())
 }
 
-fn encode(text: &str) -> impl fmt::Display + '_ {
+pub(crate) fn encode(text: &str) -> impl fmt::Display + '_ {
     utf8_percent_encode(text, PATH)
 }
 

@@ -1,19 +1,29 @@
-//! RDMA: what a link and a memory node need to reach each other's memory with one-sided READ and WRITE.
+//! RDMA: a link and a memory node that reach each other's memory with one-sided READ and WRITE.
 //!
 //! ```text
-//!   port    which device, port and GID
-//!   proto   what both sides tell each other first, over TCP, proving that they know a secret
-//!   verbs   the library: regions, queue pairs, completions (raw: its structs; answer: its errors)
-//!   check   tries it on this machine, and says in plain words what is missing
+//!   uri ─► dial (port, handshake) ─► fabric        the node, connected: over verbs, or a fake one
+//!   link       queues, chains, deadlines, what to do when the node is gone
+//!   port       which device, port and GID
+//!   proto      what both sides tell each other first, over TCP, proving that they know a secret (handshake: in which order)
+//!   verbs      the library: regions, queue pairs, completions (raw: its structs; answer: its errors)
+//!   check      tries it on this machine, and says in plain words what is missing
 //! ```
 //!
-//! `check` is what uses the rest so far: there is no `rdma://` link yet, and no memory node answers a `proto::Hello`.
-//! Refuses to move pages by itself: that is a [`Link`](farmem::Link)'s business.
+//! Refuses to give registered memory back to the system: a device would go on with the old pages.
 
 mod answer;
 pub mod check;
+mod dial;
+pub mod fabric;
+pub mod handshake;
+mod link;
 pub mod port;
 pub mod proto;
 mod raw;
+mod uri;
 #[allow(unsafe_code)]
 pub mod verbs;
+
+pub use dial::{join, side_of};
+pub use link::{RdmaCounts, RdmaLink};
+pub use uri::RdmaUri;

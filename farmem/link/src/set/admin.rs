@@ -11,6 +11,7 @@ use super::member::{self, Door, Member};
 use super::slabs::{MemberNo, SLAB_PAGES};
 use super::{LINKS_MAX, LinkSet, OpenError};
 use crate::nbd::NbdLink;
+use crate::rdma::RdmaLink;
 use crate::uri::FarUri;
 use farmem::PageNo;
 use std::os::fd::BorrowedFd;
@@ -32,6 +33,7 @@ impl LinkSet {
         }
         let opened = match uri {
             FarUri::Nbd(node) => NbdLink::open_within(node, ADD_PATIENCE).map(|link| Box::new(link) as _),
+            FarUri::Rdma(node) => RdmaLink::open_within(node, ADD_PATIENCE).map(|link| Box::new(link) as _),
             other => member::open(other),
         };
         let door = opened.map_err(|error| OpenError(format!("far memory '{name}': {error}")))?;

@@ -7,6 +7,7 @@ use crate::dax::DaxLink;
 use crate::file::FileLink;
 use crate::mem::MemLink;
 use crate::nbd::NbdLink;
+use crate::rdma::{RdmaCounts, RdmaLink};
 use crate::uri::FarUri;
 use farmem::{Frame, Instant, Landed, Link, PageNo, Transfer, TransferKind};
 use std::io;
@@ -44,6 +45,11 @@ pub trait Door: Link {
     /// Whether a trim is queued or under way: then nothing may be copied to it past the queue, lest the trim come last.
     fn is_trimming(&self) -> bool {
         false
+    }
+
+    /// What it has asked of an RDMA device, if it uses one.
+    fn rdma_counts(&self) -> Option<RdmaCounts> {
+        None
     }
 
     /// How to copy from it and to it, past what is queued here.
@@ -101,6 +107,37 @@ impl Door for NbdLink {
     }
 }
 
+impl Door for RdmaLink {
+    fn is_up(&self) -> bool {
+        self.is_up()
+    }
+
+    fn losses(&self) -> u32 {
+        self.losses()
+    }
+
+    fn set_patient(&mut self, is_patient: bool) {
+        self.set_patient(is_patient);
+    }
+
+    fn event_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.event_fd())
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    fn rdma_counts(&self) -> Option<RdmaCounts> {
+        Some(self.counts())
+    }
+
+    fn twin(&self) -> io::Result<OpenTwin> {
+        let open = RdmaLink::twin(self)?;
+        Ok(Box::new(move || Ok(Box::new(open()?))))
+    }
+}
+
 /// Opens what stands behind a URI.
 pub(super) fn open(uri: &FarUri) -> io::Result<Box<dyn Door>> {
     Ok(match uri {
@@ -108,6 +145,7 @@ pub(super) fn open(uri: &FarUri) -> io::Result<Box<dyn Door>> {
         FarUri::Dax { path, size_bytes } => Box::new(DaxLink::open(path, *size_bytes)?),
         FarUri::File { path, size_bytes } => Box::new(FileLink::open(path, *size_bytes)?),
         FarUri::Nbd(uri) => Box::new(NbdLink::open(uri)?),
+        FarUri::Rdma(uri) => Box::new(RdmaLink::open(uri)?),
     })
 }
 

@@ -28,6 +28,7 @@ pub use shared::{PagerDoor, SharedLink};
 
 use crate::ended::Ended;
 use crate::monotonic_now;
+use crate::rdma::RdmaCounts;
 use crate::uri::FarUri;
 use copies::UnderWay;
 use farmem::{Frame, Instant, Landed, Link, Transfer};
@@ -78,6 +79,8 @@ pub struct LinkState {
     pub stale_pages: u64,
     /// Pages that it ought to hold, and nobody does.
     pub lost_pages: u64,
+    /// What it has asked of an RDMA device, if it uses one.
+    pub rdma: Option<RdmaCounts>,
 }
 
 /// The world is wrong: far memory cannot be had. One line, naming the URI.
@@ -258,6 +261,7 @@ fn state(member: &Member, stale_pages: u64, lost_pages: u64) -> LinkState {
         errors: member.errors,
         stale_pages,
         lost_pages,
+        rdma: member.door.as_ref().and_then(|door| door.rdma_counts()),
     }
 }
 
@@ -409,6 +413,7 @@ mod tests {
             errors: 1,
             stale_pages: 0,
             lost_pages: 0,
+            rdma: None,
         };
         assert_eq!(set.describe(), [state]);
     }

@@ -236,11 +236,11 @@ fn far_memory(info: &mut Info, context: &Context) {
     info.field("checksum_failures", pager.checksum_failures);
     info.field("pages_repaired", pager.pages_repaired);
     for (index, link) in server.links.iter().enumerate() {
-        let LinkReport { uri, state, in_flight, errors, stale_pages, lost_pages } = link;
+        let LinkReport { uri, state, in_flight, errors, stale_pages, lost_pages, more } = link;
         write!(
             info.text,
             "link{index}:uri={uri},state={state},in_flight={in_flight},errors={errors},\
-             stale_pages={stale_pages},lost_pages={lost_pages}\r\n"
+             stale_pages={stale_pages},lost_pages={lost_pages}{more}\r\n"
         )
         .expect("a String takes what is written");
     }
@@ -299,7 +299,8 @@ fn stats(info: &mut Info, context: &Context) {
         "latest_fork_usec",
         "total_forks",
     ]);
-    info.zeros(&["migrate_cached_sockets", "slave_expires_tracked_keys", "active_defrag_hits"]);
+    info.zeros(&["migrate_cached_sockets", "slave_expires_tracked_keys"]);
+    info.field("active_defrag_hits", context.keys.stats.gathered);
     info.zeros(&["active_defrag_misses", "active_defrag_key_hits", "active_defrag_key_misses"]);
     info.zeros(&["total_active_defrag_time", "current_active_defrag_time", "tracking_total_keys"]);
     info.zeros(&["tracking_total_items", "tracking_total_prefixes", "unexpected_error_replies"]);

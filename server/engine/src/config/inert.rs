@@ -91,7 +91,6 @@ const DIRECTIVES: &[(&str, &str, Shape)] = &[
     ("stream-node-max-bytes", "4096", Memory),
     ("stream-node-max-entries", "100", LONG),
     ("activerehashing", "yes", YesNo),
-    ("activedefrag", "no", YesNo),
     ("active-expire-effort", "1", Number(1, 10)),
     (
         "client-output-buffer-limit",

@@ -6,6 +6,7 @@
 pub mod expire_cycle;
 pub mod expires;
 pub mod footprint;
+mod gather;
 pub mod index;
 pub mod object;
 pub mod rekey;
@@ -57,6 +58,8 @@ pub struct KeyStats {
     pub evicted: u64,
     /// Changes since the start, as Redis' `dirty`.
     pub changes: u64,
+    /// Values moved to a fuller page.
+    pub gathered: u64,
 }
 
 /// All keys and values.
@@ -77,6 +80,8 @@ pub struct KeySpace {
     pub draw: u64,
     /// Whether keys expire by the clock; `DEBUG SET-ACTIVE-EXPIRE`.
     pub active_expire: bool,
+    /// Whether small strings move to fuller pages as they are read; `activedefrag`.
+    pub gathers: bool,
     /// Where the expire cycle goes on.
     pub cycle: expire_cycle::Cycle,
     /// Keys that go next when memory is short.
@@ -112,6 +117,7 @@ impl KeySpace {
             seed,
             draw: seed,
             active_expire: true,
+            gathers: true,
             cycle: expire_cycle::Cycle::default(),
             eviction_pool: maxmemory::Pool::default(),
         }

@@ -16,12 +16,13 @@ pub fn get(context: &mut Context, args: &Args) -> Outcome {
     // GET 6/8: the key is compared with the one in the far heap: a fingerprint alone proves nothing.
     match context.find_string(args.get(1))? {
         // GET 7/8: a short value is copied into the reply, a long one leaves from its frames.
-        Some((_, value)) => context.reply_far_bulk(value.addr, value.len, value.object),
-        None => {
-            context.reply.null();
-            Ok(())
+        Some((found, value)) => {
+            context.reply_far_bulk(value.addr, value.len, value.object)?;
+            context.keys.gather(context.client.db, found);
         }
+        None => context.reply.null(),
     }
+    Ok(())
 }
 
 /// `GETEX key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds |

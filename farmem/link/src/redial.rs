@@ -8,9 +8,8 @@
 //! Between reaching a node and using it 50 ms pass: what the old connections had sent may still be in the node's hands, and
 //! an old write or trim must not come behind a new write of the same page. Refuses to give up.
 
-use super::dial::{Dialed, Identity, dial};
-use super::uri::NbdUri;
 use rustix::event::{EventfdFlags, eventfd};
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
@@ -25,33 +24,37 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Time for the node to finish with what came over connections that are no more.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// The attempts to come back to one node.
-pub(super) struct Redial {
+/// The attempts to come back to one node, which is then a `D`.
+pub(crate) struct Redial<D> {
     bell: Arc<OwnedFd>,
-    under_way: Option<Receiver<Dialed>>,
+    under_way: Option<Receiver<D>>,
 }
 
-impl Redial {
+impl<D: Send + 'static> Redial<D> {
     /// Nothing is under way.
     ///
     /// # Errors
     /// What eventfd answers.
-    pub(super) fn new() -> io::Result<Redial> {
+    pub(crate) fn new() -> io::Result<Redial<D>> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Redial { bell: Arc::new(bell), under_way: None })
     }
 
     /// Becomes readable when the node has been reached.
-    pub(super) fn bell(&self) -> BorrowedFd<'_> {
+    pub(crate) fn bell(&self) -> BorrowedFd<'_> {
         self.bell.as_fd()
     }
 
     /// Tries from now on, until it succeeds or this value is dropped.
-    pub(super) fn start(&mut self, uri: &NbdUri, known: Identity) {
+    pub(crate) fn start(
+        &mut self,
+        uri: &(impl fmt::Display + ?Sized),
+        dial: impl Fn() -> io::Result<D> + Send + 'static,
+    ) {
         let (sender, receiver) = channel();
-        let (uri, bell) = (uri.clone(), Arc::downgrade(&self.bell));
+        let (uri, bell) = (uri.to_string(), Arc::downgrade(&self.bell));
         let thread = thread::Builder::new().name("redial".into()).spawn(move || {
-            if let Some(dialed) = try_until_there(&uri, known, &bell)
+            if let Some(dialed) = try_until_there(&uri, dial, &bell)
                 && sender.send(dialed).is_ok()
                 && let Some(bell) = bell.upgrade()
             {
@@ -66,7 +69,7 @@ impl Redial {
     }
 
     /// The node, if it has been reached; `Err` if nobody is trying (the system had no thread).
-    pub(super) fn poll(&mut self) -> Result<Option<Dialed>, ()> {
+    pub(crate) fn poll(&mut self) -> Result<Option<D>, ()> {
         match self.under_way.as_ref().map(Receiver::try_recv) {
             Some(Ok(dialed)) => {
                 self.under_way = None;
@@ -79,11 +82,11 @@ impl Redial {
 }
 
 /// `None` if nobody waits for it any more.
-fn try_until_there(uri: &NbdUri, known: Identity, waiting: &Weak<OwnedFd>) -> Option<Dialed> {
+fn try_until_there<D>(uri: &str, dial: impl Fn() -> io::Result<D>, waiting: &Weak<OwnedFd>) -> Option<D> {
     let mut pause = PAUSE;
     while waiting.strong_count() > 0 {
         thread::sleep(pause);
-        match dial(uri, Some(known)) {
+        match dial() {
             Ok(dialed) => {
                 thread::sleep(SETTLE);
                 return Some(dialed);
