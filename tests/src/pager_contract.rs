@@ -3,11 +3,15 @@
 //! `pager_contract!(factory)` makes one test of each sentence below. A pager under test gets a scripted link
 //! as its door, and the suite drives the same link as a body would.
 
+mod room;
+
 use crate::scripted_link::ScriptedLink;
 use farmem::{
     Acquired, FarAddr, Instant, Landed, Link, LinkError, PAGE_SIZE, PageNo, PageRange, PageSet, PageState,
     Pager, PagerError, Prefetch, Ticket, Transfer, TransferKind,
 };
+
+pub use room::*;
 
 /// Makes a pager of so many frames, with the policy, and with the link as its door.
 pub type Factory = dyn Fn(u32, Prefetch, ScriptedLink) -> Box<dyn Pager>;
@@ -176,6 +180,9 @@ macro_rules! pager_contract {
             a_failing_fetch_is_reported_once_and_then_retried,
             a_value_whose_pages_all_fail_is_one_failure,
             failing_write_backs_are_retried_and_lose_nothing,
+            who_needs_a_frame_of_a_full_far_memory_is_told_so_until_it_takes_pages_again,
+            no_wait_is_for_ever_beside_a_full_node,
+            a_policy_that_waits_is_told_of_a_full_far_memory_too,
             eviction_takes_no_pinned_held_or_dirty_frame,
             tiny_budgets_make_progress,
             a_plan_beyond_the_frames_is_refused,
@@ -626,7 +633,7 @@ pub fn a_full_pager_writes_back_for_a_command_that_cannot_wait(factory: &Factory
     }
     rig.link.script().failing_write_backs = u32::MAX;
     let full: Vec<_> = (51..60).map(|page| rig.pager.page_overwrite(PageNo(page)).err()).collect();
-    assert_eq!(full.last(), Some(&Some(PagerError::NoFrame)));
+    assert_eq!(full.last(), Some(&Some(PagerError::Refused)));
     rig.link.script().failing_write_backs = 0;
     for page in 1..=32 {
         rig.check(page, page as u8);

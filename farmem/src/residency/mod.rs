@@ -226,10 +226,10 @@ impl<M: Mapping> Residency<M> {
         if let Some(error) = failures.reduce(|first, _| first) {
             return Err(error);
         }
-        if self.refusal.is_certain && !self.has_frames_for(want, fresh) {
+        if self.is_vain(want, fresh) {
             return Err(PagerError::Refused);
         }
-        let ticket = self.waits.begin(missing, fresh, want);
+        let ticket = self.waits.begin(missing, fresh, want, now);
         let mut kept = Vec::with_capacity(if reserve { want.len() } else { 0 });
         for page in want.pages() {
             match self.mapping.get(page) {

@@ -296,7 +296,6 @@ impl<M: Mapping> Residency<M> {
                 self.write_backs_not_before = Instant(self.now.0 + WRITE_BACK_RETRY_NS);
             }
         }
-        self.note_write_back(landed.result.is_ok());
         if meta.has(ORPHAN) {
             self.orphan_write_backs.retain(|&orphan| orphan != page);
             self.pool.update(frame, |meta| meta.state = FrameState::Clean);
@@ -314,5 +313,6 @@ impl<M: Mapping> Residency<M> {
             self.pool.update(frame, |meta| meta.state = FrameState::Clean);
         }
         self.wake_fresh_waits();
+        self.note_write_back(landed.result);
     }
 }

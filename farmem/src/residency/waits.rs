@@ -74,6 +74,7 @@ impl Pending {
 struct Wait {
     /// Whose wait it is; `None` in a vacant place.
     ticket: Option<Ticket>,
+    since: Instant,
     /// Pages that have not landed.
     outstanding: u32,
     /// Free frames that the wait wants besides.
@@ -106,12 +107,12 @@ struct WaitTable {
 }
 
 impl WaitTable {
-    fn insert(&mut self, outstanding: u32, fresh: u32, want: PageSet) -> Ticket {
+    fn insert(&mut self, outstanding: u32, fresh: u32, want: PageSet, since: Instant) -> Ticket {
         self.tickets_given += 1;
         let place = self.vacant.pop().unwrap_or(self.waits.len() as u32);
         assert!(place < 1 << PLACE_BITS, "more clients wait than there can be");
         let ticket = Ticket(self.tickets_given << PLACE_BITS | u64::from(place));
-        let wait = Wait { ticket: Some(ticket), outstanding, fresh, want };
+        let wait = Wait { ticket: Some(ticket), since, outstanding, fresh, want };
         match self.waits.get_mut(place as usize) {
             Some(vacant) => *vacant = wait,
             None => {
@@ -174,9 +175,9 @@ impl Waits {
     }
 
     /// Begins a wait for `outstanding` pages, each of which the caller then names with `need`.
-    pub(super) fn begin(&mut self, outstanding: u32, fresh: u32, want: &PageSet) -> Ticket {
+    pub(super) fn begin(&mut self, outstanding: u32, fresh: u32, want: &PageSet, now: Instant) -> Ticket {
         let want = if fresh > 0 { want.clone() } else { PageSet::new() };
-        let ticket = self.waits.insert(outstanding, fresh, want);
+        let ticket = self.waits.insert(outstanding, fresh, want, now);
         // Landing allocates nothing: it may happen in a trap.
         self.woken.reserve(self.waits.waits.len());
         self.short_of_frames.reserve(self.waits.waits.len());
@@ -339,6 +340,18 @@ impl Waits {
         if self.failed.is_empty() { None } else { self.failed.remove(&page) }
     }
 
+    /// Whether a page may fail without an allocation: it may happen in a trap.
+    pub(super) fn has_room_for_failure(&self) -> bool {
+        self.failed.len() < self.failed.capacity()
+    }
+
+    /// Far memory takes pages again: nobody is to hear that it does not.
+    pub(super) fn forget_refusals(&mut self) {
+        if !self.failed.is_empty() {
+            self.failed.retain(|_, error| *error != PagerError::Refused);
+        }
+    }
+
     /// Ends a wait; a page that only it needed may still land.
     pub(super) fn cancel(&mut self, ticket: Ticket) {
         if self.waits.remove(ticket) {
@@ -362,12 +375,22 @@ impl Waits {
         });
     }
 
-    /// Wakes the waits short of frames, although there are none.
-    pub(super) fn wake_short_of_frames(&mut self) {
-        for ticket in self.short_of_frames.drain(..) {
-            self.waits.remove(ticket);
-            self.woken.push_back(ticket);
-        }
+    /// Wakes the waits short of frames that began at `latest` or before, although there are none. Returns the
+    /// fewest frames that one of them wants.
+    pub(super) fn give_up_fresh(&mut self, latest: Instant) -> Option<u32> {
+        let Waits { short_of_frames, waits, woken, .. } = self;
+        let mut fewest = None;
+        short_of_frames.retain(|&ticket| {
+            let wait = waits.get(ticket).expect("a wait short of frames is a wait");
+            if wait.since > latest {
+                return true;
+            }
+            fewest = Some(fewest.map_or(wait.fresh, |fewest: u32| fewest.min(wait.fresh)));
+            waits.remove(ticket);
+            woken.push_back(ticket);
+            false
+        });
+        fewest
     }
 
     /// Frames without which somebody cannot go on. Bounds: an estimate from above.
