@@ -204,3 +204,19 @@ fn over_tls_the_right_certificate_gets_in_and_no_other() {
     set_all(&mut redis);
     check_all(&mut redis);
 }
+
+#[test]
+fn a_pager_that_moves_pages_takes_no_rdma_at_the_start_nor_later() {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let secret = dir.path().join("secret");
+    std::fs::write(&secret, "a secret that is long enough").expect("it can be written");
+    let rdma = format!("rdma://127.0.0.1:1/?secret-file={}", secret.display());
+    let wanted = "--pager uffd does not go with rdma: pages are moved under a device that knows frames by their memory";
+    let (line, code) = Server::fail(&["--pager", "uffd", "--far-memory", &rdma]);
+    assert_eq!((line.trim_end(), code), (format!("remora-server: {wanted}").as_str(), Some(1)));
+    let node = Node::memnode("64mb", Listen::Unix(dir.path().join("node")));
+    let (_server, mut redis) = server(dir.path(), &["--pager", "uffd", "--far-memory", &node.patient_uri()]);
+    assert_eq!(redis.say(&format!("FARMEM ADD {rdma}")), Reply::Error(format!("ERR {wanted}")));
+    set_all(&mut redis);
+    check_all(&mut redis);
+}
