@@ -12,3 +12,4 @@ pub mod redis;
 pub mod scripted_link;
 pub mod simulation;
 pub mod sources;
+pub mod vhost_guest;

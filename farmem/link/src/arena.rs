@@ -75,16 +75,6 @@ impl Arena {
         Discarder { base: self.base, frames: self.frames }
     }
 
-    /// Backs the first `count` frames by huge pages, as far as whole ones fit.
-    ///
-    /// Without this call small pages are used, because one touched frame would make 2 MiB resident; a
-    /// prefix that will be used as a whole has no such loss, and saves TLB misses.
-    pub fn prefer_huge_pages(&self, count: u32) {
-        let len = (count as usize).min(self.frames) * PAGE_SIZE / HUGE_PAGE_SIZE * HUGE_PAGE_SIZE;
-        // SAFETY: the range lies in this arena; the advice changes no content. A refusal changes nothing.
-        let _ = unsafe { madvise(self.base.as_ptr().cast(), len, Advice::LinuxHugepage) };
-    }
-
     /// The frames, for the rest of the process' life.
     pub fn frames(self) -> &'static mut [Frame] {
         // SAFETY: the mapping is private to this arena, aligned, zeroed (any bytes are a `Frame`), never
@@ -138,7 +128,10 @@ pub(crate) fn is_in_arena(frames: &[Frame]) -> bool {
 /// Notes that a device knows these frames: from now on none of them is given back to the system.
 pub(crate) fn note_registered(frames: &[Frame]) {
     let mut registered = REGISTERED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    registered.push((frames.as_ptr().addr(), size_of_val(frames)));
+    let range = (frames.as_ptr().addr(), size_of_val(frames));
+    if !registered.contains(&range) {
+        registered.push(range);
+    }
 }
 
 fn is_registered(start: usize, len: usize) -> bool {
