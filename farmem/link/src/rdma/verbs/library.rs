@@ -98,7 +98,7 @@ fn find() -> Result<Functions, String> {
 }
 
 #[cfg(feature = "ibverbs-sys")]
-#[expect(clippy::unnecessary_wraps, reason = "it may fail where the library is looked for at run time")]
+/// It may fail where the library is looked for at run time.
 fn find() -> Result<Functions, String> {
     Ok(Functions::linked())
 }
