@@ -16,7 +16,7 @@ use crate::page::{FarAddr, Frame, FrameNo, PAGE_SIZE, PageNo, PageRange};
 use crate::pager::PagerError;
 use crate::residency::Residency;
 
-/// The low 30 bits of xxh3-64 over a page.
+/// Thirty bits that a page's bytes come to: of XXH3, or of what [`Mapping::checksum`] has instead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Checksum(u32);
 
@@ -26,7 +26,8 @@ impl Checksum {
     /// Of a frame that far memory knows nothing of.
     pub(crate) const NONE: Checksum = Checksum(0);
 
-    pub(crate) fn of(bytes: &[u8; PAGE_SIZE]) -> Checksum {
+    /// By XXH3: the low bits of 64.
+    pub fn of(bytes: &[u8; PAGE_SIZE]) -> Checksum {
         Checksum::from_bits(twox_hash::XxHash3_64::oneshot(bytes) as u32)
     }
 
@@ -98,6 +99,16 @@ pub trait Mapping: Sized {
     fn get(&self, page: PageNo) -> Entry;
     /// Notes where a page is from now on; a resident page counts as not used.
     fn set(&mut self, page: PageNo, entry: Entry);
+    /// Makes an untouched page resident; false, and nothing is changed, if it is not untouched or its entry has still to be
+    /// made.
+    #[inline]
+    fn settle_untouched(&mut self, page: PageNo, frame: FrameNo) -> bool {
+        let is_untouched = self.get(page) == Entry::Untouched;
+        if is_untouched {
+            self.set(page, Entry::Resident(frame));
+        }
+        is_untouched
+    }
     /// The first page of `range` that is not untouched.
     fn first_touched(&self, range: PageRange) -> Option<PageNo>;
     /// One more than the highest page number.
@@ -121,6 +132,14 @@ pub trait Mapping: Sized {
         Used::default()
     }
 
+    /// The frame of a resident page, and what [`Mapping::take_used`] says of it.
+    #[inline]
+    fn take_resident(&mut self, page: PageNo) -> Option<(FrameNo, Used)> {
+        let frame = self.resident(page)?;
+        let used = if Self::IS_MMU { self.take_used(page) } else { Used::default() };
+        Some((frame, used))
+    }
+
     /// Whether `take_used` would answer that the resident page was written.
     #[inline]
     fn is_written(&self, _page: PageNo) -> bool {
@@ -134,6 +153,13 @@ pub trait Mapping: Sized {
     /// Makes what a trap needs before the next one comes: a trap allocates nothing.
     #[inline]
     fn prepare(&mut self) {}
+
+    /// The checksum of a frame's bytes. It never leaves near memory: equal bytes have equal ones for as long as
+    /// the mapping lives is all that it must be.
+    #[inline]
+    fn checksum(&self, frame: &Frame) -> Checksum {
+        Checksum::of(&frame.0)
+    }
 
     /// The memory of a frame: in the arena, unless the mapping moves it to where its page is touched.
     #[inline]

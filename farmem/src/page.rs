@@ -173,6 +173,18 @@ impl PageSet {
         self.ranges.iter().flat_map(|range| range.pages())
     }
 
+    /// Makes it the same as `other`, in the memory that it has.
+    pub(crate) fn copy_from(&mut self, other: &PageSet) {
+        self.ranges.clear();
+        self.ranges.extend_from_slice(&other.ranges);
+        self.unsorted = other.unsorted;
+    }
+
+    /// Units: bytes.
+    pub(crate) fn near_bytes(&self) -> usize {
+        self.ranges.capacity() * size_of::<PageRange>()
+    }
+
     /// How many pages the set has.
     #[inline]
     pub fn len(&self) -> usize {

@@ -1,9 +1,9 @@
 //! The driver: moves pages between the engine and the links, once a turn of the loop.
 //!
 //! ```text
-//!   balance ─► poll_transfer ... ─► one batch ─► link ─► landed ─► engine ─► clients that may go on ─► flush
-//!      ▲                                                                                            │
-//!      └──────────────────────── while something moved ─────────────────────────────────────────────┘
+//!   exchange with the links ─► clients that may go on ─► flush
+//!      ▲                                                   │
+//!      └────────────── while something moved ──────────────┘
 //!   then: nothing in flight ─► wait    due soon ─► look at the sockets and come back    due later ─► timer
 //! ```
 //!
@@ -12,8 +12,8 @@
 
 use crate::body::Body;
 use crate::watch::{Watched, watch};
-use engine::{Engine, Now};
-use farmem::{FrameNo, Instant, Landed, Link, Transfer};
+use engine::{Engine, Exchange, Now};
+use farmem::{FrameNo, Instant, Link};
 use farmem_link::{Discarder, SharedLink};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
@@ -29,8 +29,6 @@ use tokio::io::Interest;
 const SOON_NS: u64 = 50_000;
 /// Rounds of one turn; then the sockets get their look. Each is a batch, so 8 are plenty.
 const ROUNDS_MAX: usize = 8;
-/// Transfers of one batch; the rest goes out in the next round.
-const BATCH_MAX: usize = 1024;
 /// Clients served between two looks at the links.
 const READY_MAX: usize = 256;
 /// Frames given back to the system in one turn: 16 MiB, a few milliseconds.
@@ -46,13 +44,12 @@ enum Next {
 struct Driver {
     link: SharedLink,
     discarder: Discarder,
-    batch: Vec<Transfer>,
-    landed: Vec<Landed>,
+    exchange: Exchange,
 }
 
 /// Runs the driver for ever.
 pub async fn drive(body: Rc<Body>, link: SharedLink, discarder: Discarder, timer: Timer) {
-    let mut driver = Driver { link, discarder, batch: Vec::new(), landed: Vec::new() };
+    let mut driver = Driver { link, discarder, exchange: Exchange::default() };
     let mut armed = Instant(0);
     std::future::poll_fn(|context| {
         body.set_driver(context.waker());
@@ -83,7 +80,8 @@ impl Driver {
         let mut now = body.clock.read();
         let mut moved = true;
         for _ in 0..ROUNDS_MAX {
-            moved = self.exchange(&mut body.engine.borrow_mut(), now);
+            let is_restless = self.link.set().is_restless();
+            moved = self.exchange.run(&mut body.engine.borrow_mut(), &mut self.link, is_restless, now);
             moved |= serve_ready(body, now);
             // Frames are given up a few at a time: while there are some there may be more.
             moved |= self.discard(&mut body.engine.borrow_mut());
@@ -104,31 +102,6 @@ impl Driver {
             Some(due) => Next::At(due),
             None => Next::Woken,
         }
-    }
-
-    /// Gives the link what is to be moved and the engine what has moved. Whether anything did.
-    fn exchange(&mut self, engine: &mut Engine, now: Now) -> bool {
-        engine.balance(now);
-        while self.batch.len() < BATCH_MAX
-            && let Some(transfer) = engine.poll_transfer(now)
-        {
-            self.batch.push(transfer);
-        }
-        let submitted = !self.batch.is_empty();
-        if submitted {
-            // The missing pages of all clients of this turn go on the wire together.
-            self.link.submit(&self.batch, engine.frames(), now.monotonic);
-            self.batch.clear();
-        }
-        if self.link.in_flight() == 0 && !self.link.set().is_restless() {
-            return submitted;
-        }
-        self.link.poll_landed(engine.frames(), now.monotonic, &mut self.landed);
-        let landed = !self.landed.is_empty();
-        for landed in self.landed.drain(..) {
-            engine.handle_landed(landed, now);
-        }
-        submitted || landed
     }
 
     /// Gives frames back to the system, neighbours together. Whether there were any.

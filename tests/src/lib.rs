@@ -6,10 +6,10 @@ pub mod fake_mmu;
 pub mod fuzz;
 pub mod link_contract;
 pub mod nodes;
-pub mod pager_contract;
 pub mod proxy;
 pub mod redis;
-pub mod scripted_link;
 pub mod simulation;
 pub mod sources;
 pub mod vhost_guest;
+
+pub use contract::{SENTENCES, pager_contract, scripted_link};

@@ -192,7 +192,7 @@ lrange_100 ahead        20892  20892      0
 lrange_100 guided       21281  21281      0
 lrange_100 sequential   37835  37835      0
 lrange_100 none         21281  21281      0
-lrange_all ahead        45574  45574      0
+lrange_all ahead        44807  44807      0
 lrange_all guided       45433  45433      0
 lrange_all sequential   84438  84438      0
 lrange_all none         45433  45433      0

@@ -6,9 +6,12 @@
 use super::Residency;
 use super::frames::{FAR_COPY, FrameMeta, FrameState, ORPHAN, REFERENCED};
 
-use crate::mapping::{Checksum, Entry, Mapping};
+use crate::mapping::{Entry, Mapping};
 use crate::page::{FrameNo, PageNo, PageRange};
 use crate::pager::PagerError;
+
+/// Frames filled with zeros in one turn: with some 100 ns each, a microsecond.
+const ZEROED_A_CALL_MAX: usize = 8;
 
 impl<M: Mapping> Residency<M> {
     /// The frame to read `page` from; `None` if it is untouched.
@@ -38,10 +41,39 @@ impl<M: Mapping> Residency<M> {
 
     /// Gives an untouched page a frame of zeros.
     pub(super) fn zero_fill(&mut self, page: PageNo) -> Result<FrameNo, PagerError> {
-        let frame = self.take_frame_now()?;
-        self.frame_mut(frame).0.fill(0);
+        let frame = match self.pool.take_zeroed() {
+            Some(frame) => frame,
+            None => {
+                let frame = self.take_frame_now()?;
+                self.frame_mut(frame).0.fill(0);
+                frame
+            }
+        };
         self.settle_in(page, frame, 0, 0);
         Ok(frame)
+    }
+
+    /// Most of what [`Residency::resolve`] is asked for, and all that most traps need: the first write to an untouched page,
+    /// with a frame of zeros at hand. False, and nothing is done, if it is anything else.
+    #[inline]
+    pub fn first_write(&mut self, page: PageNo) -> bool {
+        let Some(frame) = self.pool.zeroed() else { return false };
+        if !self.mapping.settle_untouched(page, frame) {
+            return false;
+        }
+        self.pool.take_zeroed();
+        self.pool.move_in(frame, page, 0, 0);
+        true
+    }
+
+    /// Fills free frames with zeros for first writes to come, a few at a time. Only where those are traps: elsewhere
+    /// nobody waits any less.
+    pub(super) fn zero_ahead(&mut self) {
+        for _ in 0..ZEROED_A_CALL_MAX {
+            let Some(frame) = self.pool.take_to_zero() else { return };
+            self.frame_mut(frame).0.fill(0);
+            self.pool.keep_zeroed(frame);
+        }
     }
 
     /// Moves the page out of a held frame, so that it may be changed where it is mapped. To be called before
@@ -99,14 +131,7 @@ impl<M: Mapping> Residency<M> {
 
     /// Makes a taken frame the dirty home of `page`.
     fn settle_in(&mut self, page: PageNo, frame: FrameNo, pins: u16, flags: u8) {
-        self.pool.update(frame, |meta| {
-            meta.page = page;
-            meta.checksum = Checksum::NONE;
-            meta.pins = pins;
-            meta.flags |= flags;
-        });
-        self.pool.enter(frame);
-        self.pool.set_dirty(frame);
+        self.pool.move_in(frame, page, pins, flags);
         self.mapping.set(page, Entry::Resident(frame));
     }
 

@@ -25,7 +25,7 @@ impl<M: Mapping> Residency<M> {
         let reserve = self.reserve_goal();
         while evictions_left > 0
             && (self.pool.over_budget() > 0 || self.pool.free_count() < reserve)
-            && let Some(frame) = self.coldest(true)
+            && let Some(frame) = self.coldest(self.spares_awaited())
         {
             self.evict_frame(frame);
             evictions_left -= 1;
@@ -61,6 +61,22 @@ impl<M: Mapping> Residency<M> {
         self.waits.frames_wanted() + self.reservation.as_ref().map_or(0, |reservation| reservation.fresh)
     }
 
+    /// Whether what an admitted wait counts on is spared. Frames that are awaited beyond what was admitted are left
+    /// over from waits whose clients want something else by now.
+    fn spares_awaited(&self) -> bool {
+        self.pool.awaited() <= self.waits.admitted_frames()
+    }
+
+    /// A free frame for a wait's page, without taking one that another wait counts on: then none of those that are
+    /// admitted loses what has landed for it.
+    pub(super) fn take_spare_frame(&mut self) -> Option<FrameNo> {
+        while self.pool.free_count() == 0 {
+            let frame = self.coldest(self.spares_awaited())?;
+            self.evict_frame(frame);
+        }
+        self.pool.take()
+    }
+
     /// A free frame, by eviction if there is none.
     pub(super) fn take_frame(&mut self) -> Option<FrameNo> {
         while self.pool.free_count() == 0 {
@@ -71,9 +87,9 @@ impl<M: Mapping> Residency<M> {
         self.pool.take()
     }
 
-    /// Gives up the coldest clean, idle frame.
+    /// Gives up the coldest clean, idle frame; one that is awaited only if there is no other.
     pub(super) fn evict_one(&mut self) -> bool {
-        let Some(frame) = self.coldest(false) else { return false };
+        let Some(frame) = self.coldest(true).or_else(|| self.coldest(false)) else { return false };
         self.evict_frame(frame);
         true
     }
@@ -97,10 +113,8 @@ impl<M: Mapping> Residency<M> {
     }
 
     fn evict_frame(&mut self, frame: FrameNo) {
-        let meta = self.pool.meta(frame);
-        assert!(meta.is_evictable(), "only clean, idle frames are evicted");
-        self.mapping.set(meta.page, Entry::Remote(meta.checksum));
-        self.pool.free(frame);
+        let (page, checksum) = self.pool.evict(frame);
+        self.mapping.set(page, Entry::Remote(checksum));
         self.counters.pages_evicted += 1;
     }
 

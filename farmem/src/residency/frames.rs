@@ -34,7 +34,7 @@ pub(super) enum FrameState {
 
 /// Touched again since it landed: the hand passes it over once.
 pub(super) const REFERENCED: u8 = 1;
-/// Landed for a waiter that has not run yet: worth two rounds, and its first touch is no reference.
+/// A waiter that has not run yet counts on it: worth two rounds, and its first touch is no reference.
 pub(super) const AWAITED: u8 = 1 << 1;
 /// Changed while it was being written back.
 pub(super) const REDIRTY: u8 = 1 << 2;
@@ -51,6 +51,8 @@ pub(super) const FAR_COPY: u8 = 1 << 6;
 /// Fetched on a guess and not touched yet.
 pub(super) const GUESSED: u8 = 1 << 7;
 
+/// Frames that hold zeros ahead of need: as many as the reserve of free frames has at least.
+const ZEROED_MAX: usize = 16;
 /// Frames passed over for one write back because they were written again: some 100 ns of looking.
 const SECOND_CHANCES_MAX: u32 = 64;
 
@@ -110,6 +112,10 @@ pub(super) struct FrameTable {
     arena_frames: u32,
     budget_frames: u32,
     free: FreeFrames,
+    /// Free frames that hold zeros.
+    zeroed: Vec<FrameNo>,
+    /// Frames that were wanted so since the last was made: what nobody writes to costs nothing.
+    zeroed_wanted: u32,
     retired: Vec<FrameNo>,
     /// How many of `retired`, from its start, have been given out by `poll_discard`.
     discarded: usize,
@@ -130,6 +136,8 @@ impl FrameTable {
             arena_frames,
             budget_frames: 0,
             free: FreeFrames::new(),
+            zeroed: Vec::new(),
+            zeroed_wanted: ZEROED_MAX as u32,
             retired: Vec::new(),
             discarded: 0,
             sieve: Sieve::new(),
@@ -195,8 +203,22 @@ impl FrameTable {
         meta.pins -= 1;
         if !meta.is_busy() {
             self.busy -= 1;
-            self.evictable += u32::from(meta.state == FrameState::Clean && !meta.has(ORPHAN));
+            self.evictable += u32::from(meta.is_evictable());
+            self.awaited += u32::from(meta.is_awaited());
         }
+    }
+
+    /// Notes that an admitted wait counts on the frame of a resident page: others go first.
+    #[inline]
+    pub(super) fn expect(&mut self, frame: FrameNo) {
+        let meta = &mut self.metas[frame.0 as usize];
+        self.awaited += u32::from(meta.is_evictable() && !meta.has(AWAITED));
+        meta.flags |= AWAITED | REFERENCED;
+    }
+
+    /// Nobody counts on the frame any more.
+    pub(super) fn forsake(&mut self, frame: FrameNo) {
+        self.update(frame, |meta| meta.flags &= !AWAITED);
     }
 
     /// Adds a hold.
@@ -243,6 +265,22 @@ impl FrameTable {
         }
     }
 
+    /// Makes a frame that was taken the dirty home of `page`, with the pins and the flags that the page had.
+    #[inline]
+    pub(super) fn move_in(&mut self, frame: FrameNo, page: PageNo, pins: u16, flags: u8) {
+        let meta = &mut self.metas[frame.0 as usize];
+        debug_assert!(meta.state == FrameState::Free && !meta.is_busy(), "{frame:?} was not taken");
+        let is_queued = meta.has(QUEUED);
+        let (checksum, state) = (Checksum::NONE, FrameState::Dirty);
+        *meta = FrameMeta { page, checksum, holds: 0, pins, state, flags: flags | QUEUED };
+        self.busy += u32::from(pins > 0);
+        self.dirty += 1;
+        self.sieve.insert(frame);
+        if !is_queued {
+            self.dirty_queue.push_back(frame);
+        }
+    }
+
     /// The next frame to write back: the one that has been dirty longest, but for those that are pinned,
     /// were written again since (each is passed over once), or whose page `is_blocked`.
     pub(super) fn next_dirty(&mut self, is_blocked: impl Fn(PageNo) -> bool) -> Option<FrameNo> {
@@ -270,10 +308,45 @@ impl FrameTable {
         None
     }
 
-    /// Gives the frame of a page that has just come its place in the order of eviction.
+    /// Gives a frame that was taken to a link, for `page`.
     #[inline]
-    pub(super) fn enter(&mut self, frame: FrameNo) {
+    pub(super) fn lend(&mut self, frame: FrameNo, page: PageNo, checksum: Checksum) {
+        let meta = &mut self.metas[frame.0 as usize];
+        debug_assert!(meta.state == FrameState::Free && !meta.is_busy(), "{frame:?} was not taken");
+        (meta.page, meta.checksum, meta.state) = (page, checksum, FrameState::Fetching);
+    }
+
+    /// The page has landed in its frame, which nobody uses yet.
+    #[inline]
+    pub(super) fn settle(&mut self, frame: FrameNo, flags: u8) {
+        let meta = &mut self.metas[frame.0 as usize];
+        debug_assert!(meta.state == FrameState::Fetching && !meta.is_busy(), "{frame:?} was not lent");
+        meta.state = FrameState::Clean;
+        meta.flags = meta.flags & !SECOND_TRY | flags;
+        self.evictable += 1;
+        self.awaited += u32::from(flags & AWAITED != 0);
         self.sieve.insert(frame);
+    }
+
+    /// Frees the frame of a page that goes to where it came from. Answers the page and its checksum there.
+    ///
+    /// # Panics
+    /// If the frame is dirty or in use.
+    pub(super) fn evict(&mut self, frame: FrameNo) -> (PageNo, Checksum) {
+        let over_budget = self.live() > self.budget_frames;
+        let meta = &mut self.metas[frame.0 as usize];
+        assert!(meta.is_evictable(), "only clean, idle frames are evicted");
+        let gone = (meta.page, meta.checksum);
+        self.evictable -= 1;
+        self.awaited -= u32::from(meta.has(AWAITED));
+        *meta = FrameMeta { flags: meta.flags & QUEUED, ..FrameMeta::FREE };
+        self.sieve.remove(frame);
+        if over_budget {
+            self.retire(frame);
+        } else {
+            self.free.insert(frame);
+        }
+        gone
     }
 
     /// Takes a frame that loses its page out of that order.
@@ -309,11 +382,47 @@ impl FrameTable {
     /// Frames that can be taken without evicting anything.
     #[inline]
     pub(super) fn free_count(&self) -> u32 {
-        self.free.len() + self.budget_frames.saturating_sub(self.live())
+        self.free.len() + self.zeroed.len() as u32 + self.budget_frames.saturating_sub(self.live())
     }
 
-    /// Takes a free frame.
+    /// Takes a free frame, one that holds zeros only if there is no other.
     pub(super) fn take(&mut self) -> Option<FrameNo> {
+        self.take_unzeroed().or_else(|| self.zeroed.pop())
+    }
+
+    /// The free frame that [`FrameTable::take_zeroed`] would take.
+    #[inline]
+    pub(super) fn zeroed(&self) -> Option<FrameNo> {
+        self.zeroed.last().copied()
+    }
+
+    /// Takes a free frame that holds zeros.
+    #[inline]
+    pub(super) fn take_zeroed(&mut self) -> Option<FrameNo> {
+        self.zeroed_wanted += 1;
+        self.zeroed.pop()
+    }
+
+    /// A free frame for the caller to fill with zeros and give to [`FrameTable::keep_zeroed`]; `None` if none is wanted,
+    /// or there are no others.
+    #[inline]
+    pub(super) fn take_to_zero(&mut self) -> Option<FrameNo> {
+        if self.zeroed_wanted == 0 {
+            return None;
+        }
+        self.zeroed_wanted = self.zeroed_wanted.min((ZEROED_MAX - self.zeroed.len()) as u32);
+        let wanted_less_one = self.zeroed_wanted.checked_sub(1)?;
+        let frame = self.take_unzeroed()?;
+        self.zeroed_wanted = wanted_less_one;
+        Some(frame)
+    }
+
+    /// Takes a frame back that holds zeros now.
+    pub(super) fn keep_zeroed(&mut self, frame: FrameNo) {
+        self.zeroed.push(frame);
+    }
+
+    fn take_unzeroed(&mut self) -> Option<FrameNo> {
         if let Some(frame) = self.free.take() {
             return Some(frame);
         }
@@ -341,19 +450,22 @@ impl FrameTable {
             );
             let queued = meta.flags & QUEUED;
             *meta = FrameMeta { flags: queued, ..FrameMeta::FREE };
-            if over_budget {
-                meta.state = FrameState::Retired;
-            }
         });
-        if over_budget { self.retired.push(frame) } else { self.free.insert(frame) }
+        if over_budget { self.retire(frame) } else { self.free.insert(frame) }
+    }
+
+    /// Takes a free frame out of the pager.
+    #[cold]
+    fn retire(&mut self, frame: FrameNo) {
+        self.metas[frame.0 as usize].state = FrameState::Retired;
+        self.retired.push(frame);
     }
 
     pub(super) fn set_budget(&mut self, frames: u32) {
         self.budget_frames = frames.min(self.arena_frames);
         while self.live() > self.budget_frames {
-            let Some(frame) = self.free.take() else { break };
-            self.metas[frame.0 as usize].state = FrameState::Retired;
-            self.retired.push(frame);
+            let Some(frame) = self.free.take().or_else(|| self.zeroed.pop()) else { break };
+            self.retire(frame);
         }
         // Reserved, not touched: costs address space only, and never moves the table in the middle of work.
         let missing = (self.budget_frames as usize).saturating_sub(self.metas.len());
@@ -365,6 +477,7 @@ impl FrameTable {
     pub(super) fn prepare(&mut self) {
         let frames = self.budget_frames.max(self.live()) as usize;
         self.free.reserve(frames.max(self.metas.len()));
+        self.zeroed.reserve(ZEROED_MAX.saturating_sub(self.zeroed.len()));
         self.retired.reserve(frames.saturating_sub(self.retired.len()));
         self.dirty_queue.reserve(frames.saturating_sub(self.dirty_queue.len()));
     }
@@ -397,6 +510,12 @@ impl FrameTable {
         self.evictable
     }
 
+    /// Frames that are evictable, but that somebody is about to use.
+    #[inline]
+    pub(super) fn awaited(&self) -> u32 {
+        self.awaited
+    }
+
     /// Frames that are evictable and that nobody is about to use.
     #[inline]
     pub(super) fn spare(&self) -> u32 {
@@ -424,6 +543,7 @@ impl FrameTable {
         self.metas.len() * size_of::<FrameMeta>()
             + self.sieve.near_bytes()
             + self.free.near_bytes()
+            + self.zeroed.capacity() * size_of::<FrameNo>()
             + (self.retired.capacity() + self.dirty_queue.capacity()) * size_of::<FrameNo>()
     }
 }

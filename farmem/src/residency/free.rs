@@ -29,7 +29,15 @@ impl FreeFrames {
     }
 
     /// Makes room for frames below `frames`, so that no insertion allocates.
+    #[inline]
     pub(super) fn reserve(&mut self, frames: usize) {
+        if self.levels[0].len() * 64 < frames {
+            self.grow(frames);
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self, frames: usize) {
         let mut words = frames;
         for level in &mut self.levels {
             words = words.div_ceil(64);

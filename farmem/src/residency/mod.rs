@@ -177,23 +177,27 @@ impl<M: Mapping> Residency<M> {
     /// Pins the resident pages of `want`.
     #[inline]
     fn pin_all(&mut self, want: &PageSet) {
-        for page in want.pages() {
-            if let Some(frame) = self.mapping.resident(page)
-                && self.pool.pin(frame)
+        let Residency { mapping, pool, readahead, .. } = self;
+        want.pages().for_each(|page| {
+            if let Some(frame) = mapping.resident(page)
+                && pool.pin(frame)
             {
-                self.readahead.hit();
+                readahead.hit();
             }
-        }
+        });
     }
 
     #[inline]
     fn unpin_all(&mut self, pages: impl Iterator<Item = PageNo>) {
-        for page in pages {
-            if let Some(frame) = self.mapping.resident(page) {
-                self.note_used(page, frame);
-                self.pool.unpin(frame);
+        let Residency { mapping, pool, .. } = self;
+        pages.for_each(|page| {
+            if let Some((frame, used)) = mapping.take_resident(page) {
+                if used.written {
+                    pool.mark_dirty(frame);
+                }
+                pool.unpin(frame);
             }
-        }
+        });
     }
 
     /// Makes `fresh` frames free, besides those of somebody else's reservation, by evicting clean ones.
@@ -211,41 +215,84 @@ impl<M: Mapping> Residency<M> {
         true
     }
 
-    /// Starts what is missing and names the wait.
+    /// Names the wait, and starts what is missing as soon as there is room for the whole set.
     #[cold]
     fn wait_for(
         &mut self,
         want: &PageSet,
-        missing: u32,
+        frames: u32,
         fresh: u32,
         reserve: bool,
         now: Instant,
     ) -> Result<Acquired, PagerError> {
         // All of them are told with the first: none is left for who asks when far memory is well again.
-        let failures = want.pages().filter_map(|page| self.waits.take_failure(page));
-        if let Some(error) = failures.reduce(|first, _| first) {
-            return Err(error);
-        }
-        if self.is_vain(want, fresh) {
-            return Err(PagerError::Refused);
-        }
-        let ticket = self.waits.begin(missing, fresh, want, now);
-        let mut kept = Vec::with_capacity(if reserve { want.len() } else { 0 });
-        for page in want.pages() {
-            match self.mapping.get(page) {
-                Entry::Untouched => {}
-                Entry::Resident(frame) if reserve => {
-                    self.pool.pin(frame);
-                    kept.push(page);
-                }
-                Entry::Resident(_) => {}
-                Entry::Remote(_) | Entry::Fetching(_) => self.waits.need(page, ticket, reserve, now),
+        if self.waits.has_failures() {
+            let failures = want.pages().filter_map(|page| self.waits.take_failure(page));
+            if let Some(error) = failures.reduce(|first, _| first) {
+                self.forsake(want);
+                return Err(error);
             }
         }
+        if self.is_vain(want, fresh) {
+            self.forsake(want);
+            return Err(PagerError::Refused);
+        }
+        let ticket = self.waits.begin(frames, fresh, want, now);
         if reserve {
-            self.reservation = Some(Reservation { ticket, pages: kept, fresh });
+            self.reservation = Some(Reservation { ticket, pages: Vec::with_capacity(want.len()), fresh });
+            self.admit(ticket, now);
+        } else {
+            self.admit_waits(now);
         }
         Ok(Acquired::Waiting(ticket))
+    }
+
+    /// Frames that the sets of all admitted waits may take. The rest is for those who run without a wait, and for
+    /// what is pinned, held or dirty meanwhile.
+    fn admitted_frames_max(&self) -> u32 {
+        let usable = self.usable_frames();
+        usable - usable / 4
+    }
+
+    /// Admits waits, oldest first, for as long as their whole sets fit.
+    #[inline]
+    fn admit_waits(&mut self, now: Instant) {
+        while let Some(ticket) = self.waits.next_to_admit(self.admitted_frames_max()) {
+            self.admit(ticket, now);
+        }
+    }
+
+    /// Asks for the missing pages of a wait, and sees to it that those that are here stay.
+    fn admit(&mut self, ticket: Ticket, now: Instant) {
+        let mut reservation = self.reservation.take_if(|reservation| reservation.ticket == ticket);
+        let want = self.waits.admit(ticket);
+        let mut missing = 0;
+        let Residency { mapping, pool, waits, .. } = self;
+        want.pages().for_each(|page| match (mapping.get(page), &mut reservation) {
+            (Entry::Untouched, _) => {}
+            (Entry::Resident(frame), Some(reservation)) => {
+                pool.pin(frame);
+                reservation.pages.push(page);
+            }
+            (Entry::Resident(frame), None) => pool.expect(frame),
+            (Entry::Remote(_) | Entry::Fetching(_), reservation) => {
+                missing += 1;
+                waits.need(page, ticket, reservation.is_some(), now);
+            }
+        });
+        self.waits.begin_landing(ticket, missing, want);
+        if reservation.is_some() {
+            self.reservation = reservation;
+        }
+    }
+
+    /// Nobody counts on these pages any more.
+    fn forsake(&mut self, want: &PageSet) {
+        for page in want.pages() {
+            if let Some(frame) = self.mapping.resident(page) {
+                self.pool.forsake(frame);
+            }
+        }
     }
 
     fn end_reservation(&mut self) {
@@ -279,13 +326,12 @@ impl<M: Mapping> Pager for Residency<M> {
     ) -> Result<Acquired, PagerError> {
         self.now = now;
         let (mut resident, mut missing) = (0, 0);
-        for page in want.pages() {
-            match self.mapping.get(page) {
-                Entry::Untouched => {}
-                Entry::Resident(_) => resident += 1,
-                Entry::Remote(_) | Entry::Fetching(_) => missing += 1,
-            }
-        }
+        let mapping = &self.mapping;
+        want.pages().for_each(|page| match mapping.get(page) {
+            Entry::Untouched => {}
+            Entry::Resident(_) => resident += 1,
+            Entry::Remote(_) | Entry::Fetching(_) => missing += 1,
+        });
         if reserve {
             self.end_reservation();
         }
@@ -296,7 +342,7 @@ impl<M: Mapping> Pager for Residency<M> {
             return Ok(ready);
         }
         match self.policy {
-            Prefetch::Ahead => self.wait_for(want, missing, fresh, reserve, now),
+            Prefetch::Ahead => self.wait_for(want, resident + missing + fresh, fresh, reserve, now),
             Prefetch::None | Prefetch::Sequential | Prefetch::Guided => self.acquire_waiting(want, fresh),
         }
     }
@@ -307,6 +353,10 @@ impl<M: Mapping> Pager for Residency<M> {
     }
 
     fn cancel(&mut self, ticket: Ticket) {
+        let Residency { waits, mapping, pool, .. } = self;
+        if let Some(want) = waits.want(ticket) {
+            want.pages().filter_map(|page| mapping.resident(page)).for_each(|frame| pool.forsake(frame));
+        }
         self.waits.cancel(ticket);
         if self.reservation.as_ref().is_some_and(|reservation| reservation.ticket == ticket) {
             self.end_reservation();
@@ -420,6 +470,9 @@ impl<M: Mapping> Pager for Residency<M> {
         self.now = now;
         self.prepare();
         self.keep_reserve();
+        if M::IS_MMU {
+            self.zero_ahead();
+        }
     }
 
     fn set_budget(&mut self, frames: u32) {

@@ -37,7 +37,8 @@ impl<M: Mapping> Residency<M> {
         if let Some(fetch) = self.second_tries.pop() {
             return Some(fetch);
         }
-        if let Some(fetch) = self.next_needed_fetch() {
+        self.admit_waits(self.now);
+        if let Some(fetch) = self.next_needed_fetch(Residency::take_spare_frame) {
             return Some(fetch);
         }
         if let Some(fetch) = self.next_guess_fetch() {
@@ -46,10 +47,18 @@ impl<M: Mapping> Residency<M> {
         if let Some(write_back) = self.next_write_back() {
             return Some(write_back);
         }
+        if self.fetches_in_flight + self.write_backs_in_flight == 0
+            && !self.waits.has_woken()
+            && let Some(fetch) = self.next_needed_fetch(Residency::take_frame)
+        {
+            // Nothing is going to make a frame spare: somebody has to lose one.
+            return Some(fetch);
+        }
         self.next_trim()
     }
 
-    fn next_needed_fetch(&mut self) -> Option<Transfer> {
+    /// The needed page that has waited longest, into a frame that `take` finds.
+    fn next_needed_fetch(&mut self, take: fn(&mut Residency<M>) -> Option<FrameNo>) -> Option<Transfer> {
         let (slot, page) = self.waits.next_needed()?;
         if self.fetches_in_flight >= FETCHES_IN_FLIGHT_MAX {
             return None;
@@ -63,7 +72,7 @@ impl<M: Mapping> Residency<M> {
                 return None;
             }
         }
-        let frame = self.take_frame()?;
+        let frame = take(self)?;
         self.waits.start(slot);
         Some(self.start_fetch(page, checksum, frame, TransferKind::FetchNeeded))
     }
@@ -74,14 +83,14 @@ impl<M: Mapping> Residency<M> {
             return None;
         }
         let spare = self.pool.free_count() > self.reserve_goal() / 2;
-        if !spare && self.pool.evictable() <= self.pool.budget() / 4 || self.reservation.is_some() {
+        if !spare && self.pool.spare() <= self.pool.budget() / 4 || self.reservation.is_some() {
             self.waits.drop_guesses();
             return None;
         }
         let Entry::Remote(checksum) = self.mapping.get(page) else {
             unreachable!("{page:?} is queued for a guess and not remote");
         };
-        let frame = self.take_frame()?;
+        let frame = self.take_spare_frame()?;
         self.waits.start(slot);
         Some(self.start_fetch(page, checksum, frame, TransferKind::FetchGuess))
     }
@@ -94,11 +103,7 @@ impl<M: Mapping> Residency<M> {
         frame: FrameNo,
         kind: TransferKind,
     ) -> Transfer {
-        self.pool.update(frame, |meta| {
-            meta.page = page;
-            meta.checksum = checksum;
-            meta.state = FrameState::Fetching;
-        });
+        self.pool.lend(frame, page, checksum);
         self.mapping.set(page, Entry::Fetching(frame));
         self.fetches_in_flight += 1;
         Transfer { kind, page, count: 1, frame }
@@ -136,7 +141,7 @@ impl<M: Mapping> Residency<M> {
 
     /// Lends `frame` to the link to read from.
     pub(super) fn start_write_back(&mut self, frame: FrameNo) -> Transfer {
-        let checksum = Checksum::of(&self.frame(frame).0);
+        let checksum = self.mapping.checksum(self.frame(frame));
         let page = self.pool.update(frame, |meta| {
             meta.checksum = checksum;
             meta.state = FrameState::Cleaning;
@@ -219,7 +224,7 @@ impl<M: Mapping> Residency<M> {
         );
         let is_second_try = meta.has(SECOND_TRY);
         let outcome = match landed.result {
-            Ok(()) if meta.has(ORPHAN) || Checksum::of(&self.frame(frame).0) == meta.checksum => Ok(()),
+            Ok(()) if meta.has(ORPHAN) || self.mapping.checksum(self.frame(frame)) == meta.checksum => Ok(()),
             Ok(()) => {
                 self.counters.checksum_failures += 1;
                 if !is_second_try {
@@ -252,12 +257,7 @@ impl<M: Mapping> Residency<M> {
         }
         let pending = pending.expect("a page that is being fetched is pending");
         let since = pending.needed.then_some(pending.since);
-        self.pool.update(frame, |meta| {
-            meta.state = FrameState::Clean;
-            meta.flags &= !SECOND_TRY;
-            meta.flags |= FAR_COPY | if since.is_some() { AWAITED } else { GUESSED };
-        });
-        self.pool.enter(frame);
+        self.pool.settle(frame, FAR_COPY | if since.is_some() { AWAITED } else { GUESSED });
         self.mapping.set(page, Entry::Resident(frame));
         if is_second_try {
             // Written back, it takes the place of what was wrong.

@@ -1,9 +1,12 @@
 //! Who waits for which page, and which pages wait for a link.
 //!
 //! ```text
-//! need, guess ──► pending (queued) ──► pending (in flight) ──► settle ──► woken
-//!                     needed FIFO, then guesses FIFO
+//! begin ──► queued, FIFO ──► admitted: need ──► pending (queued) ──► pending (in flight) ──► settle ──► woken
+//!              (while what is admitted takes enough frames)  needed FIFO, then guesses FIFO
 //! ```
+//!
+//! A wait is *admitted* when there is room for its whole set beside the sets of those before it; until then none of its
+//! pages is asked for. So those that have pages on their way never take each other's frames.
 //!
 //! Invariant: a page has a `Pending` exactly while it is queued for a fetch or being fetched. The queues
 //! may name pages that were promoted, dropped or settled since; whoever pops looks at the `Pending`.
@@ -71,15 +74,19 @@ impl Pending {
     }
 }
 
+#[derive(Default)]
 struct Wait {
     /// Whose wait it is; `None` in a vacant place.
     ticket: Option<Ticket>,
     since: Instant,
+    /// Whether its pages have been asked for.
+    is_admitted: bool,
     /// Pages that have not landed.
     outstanding: u32,
     /// Free frames that the wait wants besides.
     fresh: u32,
-    /// The set, kept only if `fresh` is not zero.
+    /// Frames that it takes when it runs, the fresh ones among them.
+    frames: u32,
     want: PageSet,
 }
 
@@ -104,22 +111,28 @@ struct WaitTable {
     waits: Vec<Wait>,
     vacant: Vec<u32>,
     tickets_given: u64,
+    /// Frames that the admitted waits take together.
+    admitted_frames: u32,
+    /// Of all sets. Units: bytes.
+    want_bytes: usize,
 }
 
 impl WaitTable {
-    fn insert(&mut self, outstanding: u32, fresh: u32, want: PageSet, since: Instant) -> Ticket {
+    fn insert(&mut self, frames: u32, fresh: u32, want: &PageSet, since: Instant) -> Ticket {
         self.tickets_given += 1;
         let place = self.vacant.pop().unwrap_or(self.waits.len() as u32);
         assert!(place < 1 << PLACE_BITS, "more clients wait than there can be");
         let ticket = Ticket(self.tickets_given << PLACE_BITS | u64::from(place));
-        let wait = Wait { ticket: Some(ticket), since, outstanding, fresh, want };
-        match self.waits.get_mut(place as usize) {
-            Some(vacant) => *vacant = wait,
-            None => {
-                self.waits.push(wait);
-                self.vacant.reserve(self.waits.len()); // So that the end of a wait allocates nothing.
-            }
+        if place as usize == self.waits.len() {
+            self.waits.push(Wait::default());
+            self.vacant.reserve(self.waits.len()); // So that the end of a wait allocates nothing.
         }
+        let wait = &mut self.waits[place as usize];
+        (wait.ticket, wait.since, wait.is_admitted, wait.outstanding) = (Some(ticket), since, false, 0);
+        (wait.fresh, wait.frames) = (fresh, frames);
+        let before = wait.want.near_bytes();
+        wait.want.copy_from(want); // Into the memory of whoever had the place before.
+        self.want_bytes += wait.want.near_bytes() - before;
         ticket
     }
 
@@ -139,13 +152,16 @@ impl WaitTable {
     fn remove(&mut self, ticket: Ticket) -> bool {
         let Some(wait) = self.get_mut(ticket) else { return false };
         wait.ticket = None;
-        wait.want.clear();
+        let frames = if wait.is_admitted { wait.frames } else { 0 };
+        self.admitted_frames -= frames;
         self.vacant.push(place_of(ticket));
         true
     }
 
     fn near_bytes(&self) -> usize {
-        self.waits.capacity() * size_of::<Wait>() + self.vacant.capacity() * size_of::<u32>()
+        self.waits.capacity() * size_of::<Wait>()
+            + self.want_bytes
+            + self.vacant.capacity() * size_of::<u32>()
     }
 }
 
@@ -159,6 +175,8 @@ pub(super) struct Waits {
     needed: VecDeque<Slot>,
     guesses: VecDeque<Slot>,
     waits: WaitTable,
+    /// Waits that are not admitted, oldest first.
+    queued: VecDeque<Ticket>,
     /// Waits for which every page has landed, but not enough frames are free.
     short_of_frames: VecDeque<Ticket>,
     woken: VecDeque<Ticket>,
@@ -174,17 +192,61 @@ impl Waits {
         self.failed.reserve(in_flight_max);
     }
 
-    /// Begins a wait for `outstanding` pages, each of which the caller then names with `need`.
-    pub(super) fn begin(&mut self, outstanding: u32, fresh: u32, want: &PageSet, now: Instant) -> Ticket {
-        let want = if fresh > 0 { want.clone() } else { PageSet::new() };
-        let ticket = self.waits.insert(outstanding, fresh, want, now);
+    /// Begins a wait that takes so many frames, `fresh` of them free ones. It stands behind those that are not admitted.
+    pub(super) fn begin(&mut self, frames: u32, fresh: u32, want: &PageSet, now: Instant) -> Ticket {
+        let ticket = self.waits.insert(frames, fresh, want, now);
         // Landing allocates nothing: it may happen in a trap.
         self.woken.reserve(self.waits.waits.len());
         self.short_of_frames.reserve(self.waits.waits.len());
-        if outstanding == 0 {
-            self.short_of_frames.push_back(ticket);
-        }
+        self.queued.push_back(ticket);
         ticket
+    }
+
+    /// The oldest wait that is not admitted, if it fits into `frames_max` beside those that are; any wait fits alone.
+    pub(super) fn next_to_admit(&self, frames_max: u32) -> Option<Ticket> {
+        let &ticket = self.queued.front()?;
+        let wait = self.waits.get(ticket).expect("a wait that is queued is a wait");
+        let admitted = self.waits.admitted_frames;
+        (admitted == 0 || admitted + wait.frames <= frames_max).then_some(ticket)
+    }
+
+    /// Admits a wait; answers its set, to be given back to [`Waits::begin_landing`] once every missing page is named by `need`.
+    pub(super) fn admit(&mut self, ticket: Ticket) -> PageSet {
+        match self.queued.front() {
+            Some(&first) if first == ticket => drop(self.queued.pop_front()),
+            _ => self.queued.retain(|&queued| queued != ticket),
+        }
+        let wait = self.waits.get_mut(ticket).expect("a wait that is queued is a wait");
+        wait.is_admitted = true;
+        let (frames, want) = (wait.frames, core::mem::take(&mut wait.want));
+        self.waits.admitted_frames += frames;
+        want
+    }
+
+    /// Says how many pages of the wait are missing.
+    pub(super) fn begin_landing(&mut self, ticket: Ticket, outstanding: u32, want: PageSet) {
+        let wait = self.waits.get_mut(ticket).expect("it has just been admitted");
+        (wait.outstanding, wait.want) = (outstanding, want);
+        if outstanding > 0 {
+            return;
+        }
+        if wait.fresh > 0 {
+            self.short_of_frames.push_back(ticket);
+        } else {
+            self.waits.remove(ticket);
+            self.woken.push_back(ticket);
+        }
+    }
+
+    /// Frames that the admitted waits take together.
+    #[inline]
+    pub(super) fn admitted_frames(&self) -> u32 {
+        self.waits.admitted_frames
+    }
+
+    /// The set of a wait.
+    pub(super) fn want(&self, ticket: Ticket) -> Option<&PageSet> {
+        self.waits.get(ticket).map(|wait| &wait.want)
     }
 
     /// The page's place, made if it has none.
@@ -335,6 +397,10 @@ impl Waits {
         Some(pending)
     }
 
+    pub(super) fn has_failures(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
     /// The failure of a page, once.
     pub(super) fn take_failure(&mut self, page: PageNo) -> Option<PagerError> {
         if self.failed.is_empty() { None } else { self.failed.remove(&page) }
@@ -355,6 +421,7 @@ impl Waits {
     /// Ends a wait; a page that only it needed may still land.
     pub(super) fn cancel(&mut self, ticket: Ticket) {
         if self.waits.remove(ticket) {
+            self.queued.retain(|&queued| queued != ticket);
             self.short_of_frames.retain(|&waiting| waiting != ticket);
         } else {
             self.woken.retain(|&woken| woken != ticket);
@@ -401,6 +468,11 @@ impl Waits {
         self.needed.len() as u32 + for_fresh
     }
 
+    /// Whether somebody is about to run.
+    pub(super) fn has_woken(&self) -> bool {
+        !self.woken.is_empty()
+    }
+
     pub(super) fn has_fresh_waits(&self) -> bool {
         !self.short_of_frames.is_empty()
     }
@@ -416,6 +488,7 @@ impl Waits {
             + self.waits.near_bytes()
             + self.failed.allocation_size()
             + (self.needed.capacity() + self.guesses.capacity() + self.vacant.capacity()) * size_of::<Slot>()
-            + (self.woken.capacity() + self.short_of_frames.capacity()) * size_of::<Ticket>()
+            + (self.woken.capacity() + self.short_of_frames.capacity() + self.queued.capacity())
+                * size_of::<Ticket>()
     }
 }

@@ -78,6 +78,8 @@ const COLOURS: [RGBColor; 8] = [
 ];
 const PANEL_WIDTH: u32 = 520;
 const PANEL_HEIGHT: u32 = 430;
+/// Room at the right for the half of the last label that is beyond the axis.
+const LAST_LABEL_HALF: u32 = 34;
 const TITLE_HEIGHT: u32 = 44;
 const LEGEND_ROW_HEIGHT: u32 = 26;
 const LEGEND_ENTRY_WIDTH: u32 = 260;
@@ -171,6 +173,7 @@ fn draw_panel<DB: DrawingBackend>(area: &Area<'_, DB>, panel: &Panel) -> PanelRe
     let mut chart = ChartBuilder::on(area)
         .caption(&panel.title, (FONT, 19))
         .margin(10)
+        .margin_right(LAST_LABEL_HALF)
         .x_label_area_size(48)
         .y_label_area_size(84)
         .build_cartesian_2d(x_range, 0.0..y_end)?;

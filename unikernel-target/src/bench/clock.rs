@@ -1,7 +1,8 @@
 //! A clock that jumps: it goes on while the processor works, and leaps over every wait.
 //!
 //! ```text
-//!   time = work + waits        work: instructions counted, or so many nanoseconds a request
+//!   time = work + waits        work: instructions counted, and so many more a request for a network that there
+//!                                    is not; or so many nanoseconds a request
 //!                              waits: leapt over, so nobody spins and nothing depends on the machine
 //! ```
 //!
@@ -33,10 +34,18 @@ pub struct Reading {
     pub instructions: u64,
 }
 
+/// What the work of a request takes.
+#[derive(Clone, Copy)]
+pub enum Work {
+    /// So long, whatever it is. Units: nanoseconds.
+    Given(u64),
+    /// Its instructions, and so many more of a network.
+    Counted(u64),
+}
+
 struct State {
     start: u64,
-    /// `None`: the work takes as long as its instructions.
-    request_ns: Option<u64>,
+    work: Work,
     aside: Cell<u64>,
     charged_ns: Cell<u64>,
     waited_ns: Cell<u64>,
@@ -48,11 +57,11 @@ struct State {
 pub struct LeapClock(Rc<State>);
 
 impl LeapClock {
-    /// A clock at zero. With `request_ns` the work of a request takes so long, whatever it is.
-    pub fn new(request_ns: Option<u64>) -> LeapClock {
+    /// A clock at zero.
+    pub fn new(work: Work) -> LeapClock {
         LeapClock(Rc::new(State {
             start: time::tsc(),
-            request_ns,
+            work,
             aside: Cell::new(0),
             charged_ns: Cell::new(0),
             waited_ns: Cell::new(0),
@@ -63,7 +72,11 @@ impl LeapClock {
     /// A request has been worked on.
     pub fn charge(&self) {
         let state = &*self.0;
-        state.charged_ns.set(state.charged_ns.get() + state.request_ns.unwrap_or(0));
+        let ns = match state.work {
+            Work::Given(ns) => ns,
+            Work::Counted(network) => network / INSTRUCTIONS_A_NS,
+        };
+        state.charged_ns.set(state.charged_ns.get() + ns);
     }
 
     fn instructions(&self) -> u64 {
@@ -92,11 +105,11 @@ impl Clock for LeapClock {
     #[inline]
     fn now(&self) -> Instant {
         let state = &*self.0;
-        let work_ns = match state.request_ns {
-            Some(_) => state.charged_ns.get(),
-            None => self.instructions() / INSTRUCTIONS_A_NS,
+        let counted_ns = match state.work {
+            Work::Given(_) => 0,
+            Work::Counted(_) => self.instructions() / INSTRUCTIONS_A_NS,
         };
-        Instant(work_ns + state.waited_ns.get())
+        Instant(counted_ns + state.charged_ns.get() + state.waited_ns.get())
     }
 
     fn pass(&self, due: Instant) {

@@ -10,7 +10,7 @@
 //!
 //! Needs `-icount shift=0`. Refuses to measure without.
 
-use super::clock::{LeapClock, counts_instructions};
+use super::clock::{LeapClock, Work, counts_instructions};
 use crate::arch::memory::Ram;
 use crate::far::{SharedLink, mem};
 use crate::mm::{self, MmuPager};
@@ -98,7 +98,7 @@ impl Bed {
             ram.take(pages * PAGE_SIZE as u64).map_err(|error| alloc::format!("too little RAM: {error}"))
         };
         let (far, arena) = (take(FAR_PAGES)?, take(FRAMES)?);
-        let clock = LeapClock::new(None);
+        let clock = LeapClock::new(Work::Counted(0));
         let link = SharedLink::new(Box::new(mem::MemLink::new(far, Wire::default(), clock.clone())));
         let pager = mm::pager(arena, FRAMES as u32, FAR_PAGES as u32, policy, Some(Box::new(link.clone())));
         Ok(Bed { pager, link, clock })

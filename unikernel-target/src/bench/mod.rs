@@ -21,7 +21,7 @@ use crate::mm;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
-use clock::{INSTRUCTIONS_A_NS, LeapClock, Reading};
+use clock::{INSTRUCTIONS_A_NS, LeapClock, Reading, Work};
 use engine::{Config, Engine};
 use farmem::{PAGE_SIZE, Prefetch, Wire};
 use store::Store;
@@ -33,6 +33,14 @@ const NEAR_BYTES: u64 = 64 << 20;
 const WARM_UP_SHARE: u64 = 2;
 /// Of every draw: the same requests for every policy.
 const SEED: u64 = 0x5eed;
+
+/// As they are typed.
+const POLICIES: [(&str, Prefetch); 4] = [
+    ("none", Prefetch::None),
+    ("sequential", Prefetch::Sequential),
+    ("guided", Prefetch::Guided),
+    ("ahead", Prefetch::Ahead),
+];
 
 /// What a policy has done.
 struct Row {
@@ -60,6 +68,10 @@ pub fn run(bench: &Bench, config: &Config, ram: &mut Ram) -> Result<(), String> 
     let uri = config.far_memory.first().map_or("mem:1gb", String::as_str);
     let rest = uri.strip_prefix("mem:").ok_or("--bench needs --far-memory mem:SIZE: it leaps over waits")?;
     let (_, wire) = mem_uri(rest).map_err(|why| format!("bad directive 'far-memory {uri}': {why}"))?;
+    let is_asked = |name: &str| bench.policy.is_empty() || bench.policy == name;
+    if !POLICIES.iter().any(|(name, _)| is_asked(name)) {
+        return Err(format!("bad directive 'bench-policy {}': there is no such policy", bench.policy));
+    }
     let counts = clock::counts_instructions();
     if !counts && bench.request_ns.is_none() {
         return Err(
@@ -74,7 +86,8 @@ pub fn run(bench: &Bench, config: &Config, ram: &mut Ram) -> Result<(), String> 
         bench.clients,
         match bench.request_ns {
             Some(ns) => format!("{ns} ns"),
-            None => format!("its instructions, {INSTRUCTIONS_A_NS} a ns"),
+            None if bench.network == 0 => format!("its instructions, {INSTRUCTIONS_A_NS} a ns"),
+            None => format!("its instructions and {} of a network, {INSTRUCTIONS_A_NS} a ns", bench.network),
         }
     );
     let all_pages = bench.data_bytes / PAGE_SIZE as u64 * 2 + 1024;
@@ -86,12 +99,7 @@ pub fn run(bench: &Bench, config: &Config, ram: &mut Ram) -> Result<(), String> 
     );
     println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     print_row(&all, &all, counts);
-    for (name, policy) in [
-        ("none", Prefetch::None),
-        ("sequential", Prefetch::Sequential),
-        ("guided", Prefetch::Guided),
-        ("ahead", Prefetch::Ahead),
-    ] {
+    for (name, policy) in POLICIES.into_iter().filter(|(name, _)| is_asked(name)) {
         let (row, _) = measure(bench, &workload, name, policy, frames, wire, ram)?;
         print_row(&row, &all, counts);
     }
@@ -112,7 +120,7 @@ fn measure(
     let far_pages = bench.data_bytes / PAGE_SIZE as u64 * 2 + 4096;
     let far = ram.take(far_pages * PAGE_SIZE as u64).map_err(too_little)?;
     let arena = ram.take(frames * PAGE_SIZE as u64).map_err(too_little)?;
-    let clock = LeapClock::new(bench.request_ns);
+    let clock = LeapClock::new(bench.request_ns.map_or(Work::Counted(bench.network), Work::Given));
     let link = SharedLink::new(Box::new(mem::MemLink::new(far, wire, clock.clone())));
     let pager = mm::pager(arena, frames as u32, far_pages as u32, policy, Some(Box::new(link.clone())));
     let config = Config {

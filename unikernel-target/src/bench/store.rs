@@ -17,10 +17,9 @@ use alloc::vec::Vec;
 use engine::{ClientId, Engine, Peer};
 use farmem::Instant;
 
-/// Slices that a socket is offered: 256 KiB of frames.
+/// Slices that a socket is offered at first, and if there are more than these: as in the body.
+const SLICES_FEW: usize = 4;
 const SLICES_MAX: usize = 64;
-/// Rounds of moving pages in one turn, as in the body.
-const ROUNDS_MAX: usize = 8;
 /// Time between two ticks of the engine. Units: nanoseconds.
 const TICK_NS: u64 = 100_000_000;
 /// Every reply is checked for its length, and one of so many to the byte.
@@ -33,14 +32,20 @@ struct Client {
     sent: Vec<u8>,
 }
 
+/// Who asks.
+struct Clients {
+    list: Vec<Client>,
+    clock: LeapClock,
+    answered: u64,
+}
+
 /// The store and its clients.
 pub struct Store {
     engine: Engine,
     driver: Driver<SharedLink>,
     clock: LeapClock,
-    clients: Vec<Client>,
+    clients: Clients,
     next_tick: Instant,
-    answered: u64,
 }
 
 impl Store {
@@ -59,8 +64,9 @@ impl Store {
             let id = engine.handle_connected(peer, clock.engine_now()).expect("the limit is above");
             Client { id, request: None, sent: Vec::new() }
         };
-        let clients = (0..clients).map(client).collect();
-        Store { engine, driver: Driver::new(link), clock, clients, next_tick: Instant(0), answered: 0 }
+        let list = (0..clients).map(client).collect();
+        let clients = Clients { list, clock: clock.clone(), answered: 0 };
+        Store { engine, driver: Driver::new(link), clock, clients, next_tick: Instant(0) }
     }
 
     /// Makes so many requests, each client one at a time.
@@ -68,21 +74,22 @@ impl Store {
     /// # Panics
     /// If a reply is wrong, or the store stands still.
     pub fn run(&mut self, count: u64, mut next: impl FnMut(u64) -> Request) {
-        let (mut asked, until) = (0, self.answered + count);
-        while self.answered < until {
+        let (mut asked, until) = (0, self.clients.answered + count);
+        while self.clients.answered < until {
             let clock = self.clock.clone();
             let mut moved = false;
             let now = clock.engine_now();
-            for index in 0..self.clients.len() {
-                if self.clients[index].request.is_some() || asked == count {
+            for index in 0..self.clients.list.len() {
+                let client = &mut self.clients.list[index];
+                if client.request.is_some() || asked == count {
                     continue;
                 }
                 let request = clock.aside(|| next(asked));
                 asked += 1;
-                self.engine.handle_input(self.clients[index].id, &request.bytes, now);
+                self.engine.handle_input(client.id, &request.bytes, now);
                 clock.charge();
-                self.clients[index].request = Some(request);
-                self.collect(index);
+                client.request = Some(request);
+                self.clients.collect(index, &mut self.engine);
                 moved = true;
             }
             moved |= self.move_pages();
@@ -100,12 +107,12 @@ impl Store {
     /// The reply to one command, of a client that has nothing else to do.
     pub fn ask(&mut self, words: &str) -> Vec<u8> {
         let mut bytes = alloc::format!("{words}\r\n").into_bytes();
-        self.engine.handle_input(self.clients[0].id, &bytes, self.clock.engine_now());
+        self.engine.handle_input(self.clients.list[0].id, &bytes, self.clock.engine_now());
         bytes.clear();
         while bytes.is_empty() {
             self.move_pages();
-            self.send(0);
-            core::mem::swap(&mut bytes, &mut self.clients[0].sent);
+            self.clients.send(0, &mut self.engine);
+            core::mem::swap(&mut bytes, &mut self.clients.list[0].sent);
         }
         bytes
     }
@@ -120,44 +127,41 @@ impl Store {
     }
 
     fn move_pages(&mut self) -> bool {
-        let mut ever = false;
-        for _ in 0..ROUNDS_MAX {
-            let now = self.clock.engine_now();
-            let mut moved = self.driver.exchange(&mut self.engine, now);
-            while let Some(id) = self.engine.poll_ready(now) {
-                if let Some(index) = self.clients.iter().position(|client| client.id == id) {
-                    self.collect(index);
+        let Store { engine, driver, clock, clients, .. } = self;
+        driver.turn(
+            engine,
+            || clock.engine_now(),
+            |engine, id, _| {
+                if let Some(index) = clients.list.iter().position(|client| client.id == id) {
+                    clients.collect(index, engine);
                 }
-                moved = true;
-            }
-            if !moved {
-                break;
-            }
-            ever = true;
-        }
-        while self.engine.poll_discard().is_some() {}
-        ever
+            },
+        )
     }
+}
 
+impl Clients {
     /// Copies out what can leave, as a socket would.
-    fn send(&mut self, index: usize) {
-        let Client { id, sent, .. } = &mut self.clients[index];
+    fn send(&mut self, index: usize, engine: &mut Engine) {
+        let Client { id, sent, .. } = &mut self.list[index];
         loop {
-            let mut slices: [&[u8]; SLICES_MAX] = [&[]; SLICES_MAX];
-            let count = self.engine.output(*id, &mut slices);
             let before = sent.len();
-            slices[..count].iter().for_each(|slice| sent.extend_from_slice(slice));
+            let mut slices: [&[u8]; SLICES_FEW] = [&[]; SLICES_FEW];
+            match engine.output(*id, &mut slices) {
+                SLICES_FEW => send_many(engine, *id, sent),
+                count => slices[..count].iter().for_each(|slice| sent.extend_from_slice(slice)),
+            }
             if sent.len() == before {
                 return;
             }
-            self.engine.handle_written(*id, sent.len() - before, self.clock.engine_now());
+            engine.handle_written(*id, sent.len() - before, self.clock.engine_now());
         }
     }
 
     /// Sends, and ends the request if that was its reply.
-    fn collect(&mut self, index: usize) {
-        self.send(index);
-        let Client { request: place, sent, .. } = &mut self.clients[index];
+    fn collect(&mut self, index: usize, engine: &mut Engine) {
+        self.send(index, engine);
+        let Client { request: place, sent, .. } = &mut self.list[index];
         let Some(request) = place else { return };
         if sent.len() < request.reply_len {
             assert!(sent.first() != Some(&b'-'), "{}", alloc::string::String::from_utf8_lossy(sent));
@@ -174,4 +178,11 @@ impl Store {
         *place = None;
         sent.clear();
     }
+}
+
+#[inline(never)]
+fn send_many(engine: &Engine, id: ClientId, sent: &mut Vec<u8>) {
+    let mut slices: [&[u8]; SLICES_MAX] = [&[]; SLICES_MAX];
+    let count = engine.output(id, &mut slices);
+    slices[..count].iter().for_each(|slice| sent.extend_from_slice(slice));
 }

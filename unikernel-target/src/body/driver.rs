@@ -1,54 +1,57 @@
 //! The driver: moves pages between the engine and the link, once a turn of the loop.
 //!
 //! ```text
-//!   balance ─► poll_transfer ... ─► one batch ─► link ─► landed ─► engine
+//!   exchange ─► clients that may go on ─┐
+//!      ▲                                │
+//!      └────── while anything moved ────┘
 //! ```
 //!
-//! The twin of the Linux body's driver. Refuses to wait.
+//! The twin of the Linux body's driver; the network and `--bench` have the same one. Refuses to wait.
 
-use alloc::vec::Vec;
-use engine::{Engine, Now};
-use farmem::{Instant, Landed, Link, Transfer};
+use engine::{ClientId, Engine, Exchange, Now};
+use farmem::{Instant, Link};
 
-/// Transfers of one batch; the rest goes out in the next round.
-const BATCH_MAX: usize = 1024;
+/// Rounds of moving pages in one turn; then the others get their look. Each is a batch, so 8 are plenty.
+const ROUNDS_MAX: usize = 8;
+/// Clients served between two looks at the link.
+const READY_MAX: usize = 256;
 
 /// What moves the pages.
 pub struct Driver<L> {
     link: L,
-    batch: Vec<Transfer>,
-    landed: Vec<Landed>,
+    exchange: Exchange,
 }
 
 impl<L: Link> Driver<L> {
     /// A driver of `link`.
     pub fn new(link: L) -> Driver<L> {
-        Driver { link, batch: Vec::new(), landed: Vec::new() }
+        Driver { link, exchange: Exchange::default() }
     }
 
-    /// Gives the link what is to be moved and the engine what has moved. Whether anything did.
-    pub fn exchange(&mut self, engine: &mut Engine, now: Now) -> bool {
-        engine.balance(now);
-        while self.batch.len() < BATCH_MAX
-            && let Some(transfer) = engine.poll_transfer(now)
-        {
-            self.batch.push(transfer);
+    /// Moves pages, and serves those who waited for them, until nothing moves. Whether anything did.
+    pub fn turn(
+        &mut self,
+        engine: &mut Engine,
+        now: impl Fn() -> Now,
+        mut serve: impl FnMut(&mut Engine, ClientId, Now),
+    ) -> bool {
+        let mut ever = false;
+        for _ in 0..ROUNDS_MAX {
+            let now = now();
+            let mut moved = self.exchange.run(engine, &mut self.link, false, now);
+            for _ in 0..READY_MAX {
+                let Some(id) = engine.poll_ready(now) else { break };
+                serve(engine, id, now);
+                moved = true;
+            }
+            if !moved {
+                break;
+            }
+            ever = true;
         }
-        let submitted = !self.batch.is_empty();
-        if submitted {
-            // The missing pages of all clients of this turn go on the wire together.
-            self.link.submit(&self.batch, engine.frames(), now.monotonic);
-            self.batch.clear();
-        }
-        if self.link.in_flight() == 0 {
-            return submitted;
-        }
-        self.link.poll_landed(engine.frames(), now.monotonic, &mut self.landed);
-        let landed = !self.landed.is_empty();
-        for landed in self.landed.drain(..) {
-            engine.handle_landed(landed, now);
-        }
-        submitted || landed
+        // Frames that the store gives up stay where they are: nobody else could use them.
+        while engine.poll_discard().is_some() {}
+        ever
     }
 
     /// Transfers that are on their way.

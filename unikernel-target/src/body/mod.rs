@@ -34,10 +34,6 @@ use engine::{Config, Engine, LinkReport, Now, ProcessFacts};
 use farmem::{Instant, Link, PAGE_SIZE};
 use options::{Options, Purpose};
 
-/// Rounds of moving pages in one turn; then the network gets its look. Each is a batch, so 8 are plenty.
-const ROUNDS_MAX: usize = 8;
-/// Clients served between two looks at the link.
-const READY_MAX: usize = 256;
 /// Time between two ticks of the engine. Units: nanoseconds.
 const TICK_NS: u64 = 100_000_000;
 /// Ticks between two measurements of the machine.
@@ -158,25 +154,10 @@ impl Body {
         }
     }
 
-    /// Moves pages, and serves those who waited for them, until nothing moves. Whether anything did.
+    /// Moves pages, and serves those who waited for them. Whether anything moved.
     fn move_pages(&mut self) -> bool {
-        let mut ever = false;
-        for _ in 0..ROUNDS_MAX {
-            let now = clock::read();
-            let mut moved = self.driver.exchange(&mut self.engine, now);
-            for _ in 0..READY_MAX {
-                let Some(id) = self.engine.poll_ready(now) else { break };
-                self.connections.serve_one(id, &mut self.engine, &mut self.network, now);
-                moved = true;
-            }
-            if !moved {
-                break;
-            }
-            ever = true;
-        }
-        // Frames that the store gives up stay where they are: nobody else could use them.
-        while self.engine.poll_discard().is_some() {}
-        ever
+        let Body { engine, network, connections, driver, .. } = self;
+        driver.turn(engine, clock::read, |engine, id, now| connections.serve_one(id, engine, network, now))
     }
 
     /// Halts until a device has something, or somebody's time has come.

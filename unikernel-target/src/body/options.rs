@@ -49,6 +49,10 @@ pub struct Bench {
     pub clients: usize,
     /// `--bench-request-ns 2000`: the work of a request; without it, its instructions.
     pub request_ns: Option<u64>,
+    /// `--bench-network 9000`: instructions that a network would add to each request's own.
+    pub network: u64,
+    /// `--bench-policy ahead`: this policy alone, beside everything local. Empty: all of them.
+    pub policy: String,
 }
 
 /// Clients that `--bench` may have.
@@ -64,6 +68,7 @@ impl Bench {
         let number = value.parse::<u64>().ok().filter(|number| *number > 0);
         Some(match name {
             "bench" => put(&mut self.workload, Some(value.to_string())),
+            "bench-policy" => put(&mut self.policy, Some(value.to_string())),
             "bench-data" => put(&mut self.data_bytes, crate::far::bytes(value)),
             "bench-local" => put(
                 &mut self.local_percent,
@@ -74,6 +79,7 @@ impl Bench {
                 &mut self.clients,
                 number.map(|number| number as usize).filter(|clients| *clients <= BENCH_CLIENTS_MAX),
             ),
+            "bench-network" => put(&mut self.network, number),
             "bench-request-ns" => put(&mut self.request_ns, number.map(Some)),
             _ => return None,
         })

@@ -4,12 +4,14 @@
 //!   bytes, bytes_mut ─► touch ─┬─ mapped: no look-up, no check             (touch)
 //!                              └─ #PF ─► Residency::resolve ─► touch again (touch)
 //!   Residency ─► FarTables: entries, accessed and dirty bits               (tables)
-//!                     └─► Stale: translations to be forgotten, in batches  (stale)
+//!                     ├─► Stale: translations to be forgotten, in batches  (stale)
+//!                     └─► Way: what a page's bytes come to                 (checksum)
 //! ```
 //!
 //! Which page is fetched, evicted or written back is decided in `farmem`, by the code that runs on Linux
 //! too. Refuses to let anything but [`touch`] fault: any other page fault is a bug and ends the machine.
 
+mod checksum;
 mod stale;
 mod tables;
 mod touch;

@@ -43,7 +43,14 @@ impl Stale {
     }
 
     /// Forgets.
+    #[inline]
     pub fn flush(&mut self) {
+        if !self.is_none() {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
         match self.pages.get(..self.count) {
             Some(pages) => pages.iter().for_each(|&page| tlb::flush(virtual_address(page))),
             None => tlb::flush_all(),

@@ -14,6 +14,7 @@
 //! A far address is its own offset in the range, so finding an entry takes one look at a directory. Leaves
 //! exist only while one of their pages is touched. Decides nothing; see [`farmem::Residency`].
 
+use super::checksum::Way;
 use super::stale::Stale;
 use super::touch;
 use alloc::boxed::Box;
@@ -90,6 +91,7 @@ pub struct FarTables {
     /// Translations to be forgotten and leaves to be replenished before the next touch.
     has_chores: bool,
     far_pages: u32,
+    checksums: Way,
     /// Physical, and identical, address of frame 0.
     frames_at: u64,
     /// One entry for 512 pages.
@@ -130,6 +132,7 @@ impl FarTables {
         FarTables {
             has_chores: true,
             far_pages,
+            checksums: Way::of_this_processor(),
             frames_at: frames.as_ptr() as u64,
             directories,
             slots: pdpts.len(),
@@ -147,8 +150,9 @@ impl FarTables {
         unsafe { &boot_pml4.0[FIRST_SLOT..FIRST_SLOT + count] }
     }
 
+    /// Bounds: not beyond the removal of the leaf.
     #[inline]
-    fn leaf(&self, index: usize) -> Option<&Table> {
+    fn leaf(&self, index: usize) -> Option<&'static Table> {
         let entry = self.directories[index / ENTRIES].0[index % ENTRIES].load(Relaxed);
         if entry & PRESENT == 0 {
             return None;
@@ -205,12 +209,14 @@ impl FarTables {
     }
 
     #[cold]
-    fn add_leaf(&mut self, leaf: usize) {
+    fn add_leaf(&mut self, leaf: usize) -> &'static Table {
         let table = self.spare.pop().unwrap_or_else(|| Box::new(Table::empty()));
         let address = Box::into_raw(table) as u64;
         self.directory_entry(leaf).store(address | TABLE, Relaxed);
         self.leaves_in_use += 1;
         self.has_chores = true;
+        // SAFETY: as in `leaf`; the caller is done with it before it takes the leaf out.
+        unsafe { &*(address as *const Table) }
     }
 
     /// Takes out a leaf whose entries are all untouched.
@@ -234,25 +240,43 @@ impl Mapping for FarTables {
         self.entry(page).map_or(Entry::Untouched, |entry| self.decode(entry.load(Relaxed)))
     }
 
+    // Whoever calls it knows which kind of entry it is: half of this is gone then.
+    #[inline(always)]
     fn set(&mut self, page: PageNo, entry: Entry) {
         let (leaf, index) = (page.0 as usize / ENTRIES, page.0 as usize % ENTRIES);
         let new = self.encode(entry);
-        if self.leaf(leaf).is_none() {
-            if new == 0 {
-                return;
-            }
-            self.add_leaf(leaf);
-        }
-        let old = self.leaf(leaf).expect("added above").0[index].swap(new, Relaxed);
+        let table = match self.leaf(leaf) {
+            Some(table) => table,
+            None if new == 0 => return,
+            None => self.add_leaf(leaf),
+        };
+        // One processor: it sets no bit between these two.
+        let old = table.0[index].load(Relaxed);
+        table.0[index].store(new, Relaxed);
         if old & PRESENT != 0 {
             self.stale.push(page);
             self.has_chores = true;
         }
-        self.touched[leaf] = self.touched[leaf] + u16::from(new != 0) - u16::from(old != 0);
-        if self.touched[leaf] == 0 {
-            self.remove_leaf(leaf);
-            self.has_chores = true;
+        if (old == 0) != (new == 0) {
+            let touched = &mut self.touched[leaf];
+            *touched = if new == 0 { *touched - 1 } else { *touched + 1 };
+            if *touched == 0 {
+                self.remove_leaf(leaf);
+                self.has_chores = true;
+            }
         }
+    }
+
+    #[inline]
+    fn settle_untouched(&mut self, page: PageNo, frame: FrameNo) -> bool {
+        let (leaf, index) = (page.0 as usize / ENTRIES, page.0 as usize % ENTRIES);
+        let Some(table) = self.leaf(leaf) else { return false };
+        if table.0[index].load(Relaxed) != 0 {
+            return false;
+        }
+        table.0[index].store(self.encode(Entry::Resident(frame)), Relaxed);
+        self.touched[leaf] += 1;
+        true
     }
 
     fn first_touched(&self, range: PageRange) -> Option<PageNo> {
@@ -274,6 +298,11 @@ impl Mapping for FarTables {
         self.far_pages
     }
 
+    #[inline]
+    fn checksum(&self, frame: &Frame) -> Checksum {
+        self.checksums.of(frame)
+    }
+
     fn near_bytes(&self) -> usize {
         let tables = self.leaves_in_use + self.spare.len() + self.directories.len() + self.slots;
         tables * size_of::<Table>() + self.touched.len() * size_of::<u16>()
@@ -288,6 +317,18 @@ impl Mapping for FarTables {
         }
         entry.store(raw & !(ACCESSED | DIRTY), Relaxed);
         Used { accessed: raw & ACCESSED != 0, written: raw & DIRTY != 0 }
+    }
+
+    #[inline]
+    fn take_resident(&mut self, page: PageNo) -> Option<(FrameNo, Used)> {
+        let entry = self.entry(page)?;
+        let raw = entry.load(Relaxed);
+        let Entry::Resident(frame) = self.decode(raw) else { return None };
+        if raw & (ACCESSED | DIRTY) == 0 {
+            return Some((frame, Used::default()));
+        }
+        entry.store(raw & !(ACCESSED | DIRTY), Relaxed);
+        Some((frame, Used { accessed: raw & ACCESSED != 0, written: raw & DIRTY != 0 }))
     }
 
     #[inline]

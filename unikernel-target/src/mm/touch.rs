@@ -19,7 +19,7 @@ use super::MmuPager;
 use super::tables::{page_of, pointer};
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use farmem::{FarAddr, PAGE_SIZE, PagerError, Resolved, Touch};
+use farmem::{FarAddr, PAGE_SIZE, PageNo, PagerError, Resolved, Touch};
 
 /// What an untouched page reads as.
 static ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
@@ -120,8 +120,17 @@ extern "C" fn resolve(at: *const u8, pager: *mut MmuPager, is_write: u32) -> u32
     FAULTS.store(FAULTS.load(Relaxed) + 1, Relaxed); // One thread: no need to lock the bus.
     // SAFETY: the touch was given this pointer by `read` or `write`, whose borrow waits for the touch to return.
     let pager = unsafe { &mut *pager };
-    let touch = if is_write == 0 { Touch::Read } else { Touch::Write };
-    let outcome = match pager.resolve(page_of(at), touch) {
+    let page = page_of(at);
+    // The short way saves no registers and forgets no translation: an untouched page has none.
+    if is_write != 0 && pager.first_write(page) {
+        return 0;
+    }
+    resolve_at_length(pager, page, if is_write == 0 { Touch::Read } else { Touch::Write })
+}
+
+#[inline(never)]
+fn resolve_at_length(pager: &mut MmuPager, page: PageNo, touch: Touch) -> u32 {
+    let outcome = match pager.resolve(page, touch) {
         Ok(Resolved::Mapped) => {
             pager.mapping().settle();
             return 0;

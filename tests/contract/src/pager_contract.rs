@@ -1,11 +1,12 @@
 //! The contract of every pager: one suite, run by each implementation through a factory.
 //!
-//! `pager_contract!(factory)` makes one test of each sentence below. A pager under test gets a scripted link
-//! as its door, and the suite drives the same link as a body would.
+//! A pager under test gets a scripted link as its door, and the suite drives the same link as a body would.
 
 mod room;
 
 use crate::scripted_link::ScriptedLink;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use farmem::{
     Acquired, FarAddr, Instant, Landed, Link, LinkError, PAGE_SIZE, PageNo, PageRange, PageSet, PageState,
     Pager, PagerError, Prefetch, Ticket, Transfer, TransferKind,
@@ -156,56 +157,6 @@ impl Rig {
         }
         panic!("{pages:?} were never evicted");
     }
-}
-
-/// Makes a test of every sentence of the contract.
-#[macro_export]
-macro_rules! pager_contract {
-    ($factory:expr) => {
-        $crate::pager_contract!(@ $factory;
-            a_written_page_comes_back_from_far_memory,
-            an_untouched_page_reads_as_zeros_and_costs_nothing,
-            a_wait_pins_nothing_and_ends_when_all_its_pages_landed,
-            a_needed_page_leaves_before_an_older_guess,
-            a_wrong_guess_never_delays_the_needed_page,
-            a_guess_under_way_serves_the_one_who_needs_it,
-            a_held_frame_stays_as_it_was_under_writes_and_drops,
-            a_write_during_a_write_back_is_not_lost,
-            dropped_pages_are_never_written_back,
-            a_page_dropped_on_its_way_is_not_resurrected,
-            a_page_rewritten_after_a_drop_is_not_trimmed,
-            an_overwritten_page_is_never_fetched,
-            a_wrong_checksum_is_an_error_and_the_next_try_works,
-            what_comes_wrong_once_is_fetched_again_and_written_back,
-            a_failing_fetch_is_reported_once_and_then_retried,
-            a_value_whose_pages_all_fail_is_one_failure,
-            failing_write_backs_are_retried_and_lose_nothing,
-            who_needs_a_frame_of_a_full_far_memory_is_told_so_until_it_takes_pages_again,
-            no_wait_is_for_ever_beside_a_full_node,
-            a_policy_that_waits_is_told_of_a_full_far_memory_too,
-            eviction_takes_no_pinned_held_or_dirty_frame,
-            tiny_budgets_make_progress,
-            a_plan_beyond_the_frames_is_refused,
-            fresh_frames_are_there_when_a_command_runs,
-            a_reservation_keeps_what_has_landed,
-            a_cancelled_wait_leaves_no_pin,
-            a_smaller_budget_gives_frames_back,
-            an_unplanned_touch_works_and_is_counted,
-            a_full_pager_writes_back_for_a_command_that_cannot_wait,
-            the_policy_none_fetches_one_page_at_a_time,
-            the_policy_sequential_reads_ahead_of_a_scan,
-            the_policy_guided_asks_for_the_plan_at_once,
-            dead_far_pages_are_trimmed_in_runs,
-        );
-    };
-    (@ $factory:expr; $($sentence:ident,)*) => {
-        $(
-            #[test]
-            fn $sentence() {
-                $crate::pager_contract::$sentence(&$factory);
-            }
-        )*
-    };
 }
 
 /// The round trip.
@@ -586,7 +537,7 @@ pub fn a_smaller_budget_gives_frames_back(factory: &Factory) {
     let mut given = Vec::new();
     for _ in 0..TURNS_MAX {
         rig.turn();
-        given.extend(std::iter::from_fn(|| rig.pager.poll_discard()));
+        given.extend(core::iter::from_fn(|| rig.pager.poll_discard()));
     }
     assert_eq!(rig.pager.stats().frames_total, 8);
     let used = given.len();

@@ -1,8 +1,8 @@
 //! The contract where far memory takes no pages: who is told, who goes on, and how it ends.
 
 use super::{Factory, Rig};
+use core::time::Duration;
 use farmem::{Acquired, PageSet, PagerError, Prefetch};
-use std::time::Duration;
 
 /// Most of the frames dirty, and a far memory that takes no page.
 fn full_rig(factory: &Factory, policy: Prefetch) -> Rig {

@@ -4,10 +4,12 @@
 //! asserts what every pager owes a link: a frame is in one transfer at a time, and so is a page that is
 //! being written. Knows no pager.
 
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{RefCell, RefMut};
 use farmem::{Frame, Instant, Landed, Link, LinkError, PAGE_SIZE, PageNo, Transfer, TransferKind};
-use std::cell::{RefCell, RefMut};
-use std::collections::HashMap;
-use std::rc::Rc;
+use hashbrown::HashMap;
 
 /// What the link does, and what it has done.
 #[derive(Default)]
@@ -23,7 +25,7 @@ pub struct Script {
     /// Write backs that will fail.
     pub failing_write_backs: u32,
     /// Pages whose write backs fail, as those of one full node among several.
-    pub refused_pages: std::ops::Range<u32>,
+    pub refused_pages: core::ops::Range<u32>,
     /// While set, nothing lands but by waiting.
     pub is_stuck: bool,
     /// If not zero, what lands and when is drawn from this seed.
@@ -78,7 +80,7 @@ impl Script {
         self.flying.push(transfer);
     }
 
-    fn write(&mut self, transfer: Transfer, frames: &[Frame], half: std::ops::Range<usize>) {
+    fn write(&mut self, transfer: Transfer, frames: &[Frame], half: core::ops::Range<usize>) {
         let far = self.far.entry(transfer.page).or_insert_with(|| Box::new([0; PAGE_SIZE]));
         far[half.clone()].copy_from_slice(&frames[transfer.frame.0 as usize].0[half]);
     }
