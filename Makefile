@@ -49,8 +49,17 @@ test: setup ## Runs all tests: unit, property, simulation, golden counts, no_std
 
 .PHONY: test-rdma
 test-rdma: setup ## Node, server and a load with checked values over a software RDMA device, in a QEMU guest (part of make test)
-	cargo build -p memnode -p server -p tests --bin remora-memnode --bin remora-server --bin rdma_guest
-	tests/rdma/run.sh $(target)/debug/remora-memnode $(target)/debug/remora-server $(target)/debug/rdma_guest
+	cargo build -p memnode -p server -p farmem-vhost -p tests --bin remora-memnode --bin remora-server --bin remora-vhost --bin rdma_guest
+	tests/rdma/run.sh $(target)/debug/remora-memnode $(target)/debug/remora-server $(target)/debug/remora-vhost $(target)/debug/rdma_guest
+
+.PHONY: check-ibverbs-sys
+check-ibverbs-sys: ## Builds the RDMA link over the crate ibverbs-sys: struct layouts compared with rdma-core's headers, its tests run (2 minutes)
+	@.ci/setup ibverbs-sys
+	cargo test -p farmem-link --features ibverbs-sys --lib rdma
+
+.PHONY: miri
+miri: ## Runs all unsafe code of the RDMA link under Miri, over a library that is none (needs a nightly toolchain with miri)
+	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p farmem-link --lib rdma::verbs
 
 .PHONY: conformance
 conformance: setup ## Fetches Redis' own Tcl suite (apt source, 7.0.15) and prints its ok counts for Redis and for Remora

@@ -62,8 +62,10 @@ pub enum Acquired {
 pub enum PagerError {
     /// The set can never be resident at once in the frames that there are.
     PlanTooLarge,
-    /// No frame could be made free: everything is pinned, or nothing can be written back.
+    /// No frame could be made free: everything is pinned, or there is nothing to write it back to.
     NoFrame,
+    /// No frame is left but those whose pages far memory does not take.
+    Refused,
     /// A page's bytes are not those that were written back.
     ChecksumMismatch(PageNo),
     /// The link could not move a page.
@@ -123,7 +125,8 @@ pub trait Pager {
     /// A synchronous policy waits in here and never answers `Waiting`.
     /// # Errors
     /// `PlanTooLarge` if `want` and `fresh` exceed the frames; `Link`, `ChecksumMismatch` when a page of
-    /// this set failed to arrive since the last acquire (the failure is reported once, then retried).
+    /// this set failed to arrive since the last acquire (the failure is reported once, then retried);
+    /// `Refused` if it would wait for frames while far memory takes no page.
     fn acquire(
         &mut self,
         want: &PageSet,
@@ -147,7 +150,7 @@ pub trait Pager {
     /// The bytes, fetched on the spot if no plan named them (counted as an unplanned fault). An untouched
     /// page reads as zeros. Bounds: one page.
     /// # Errors
-    /// `Link`, `ChecksumMismatch`, `NoFrame` of the fetch.
+    /// `Link`, `ChecksumMismatch`, `NoFrame`, `Refused` of the fetch.
     fn bytes(&mut self, addr: FarAddr, len: usize) -> Result<&[u8], PagerError>;
     /// The bytes to be changed in place; the page becomes dirty. If the frame is held by a reply, the
     /// page moves to a new frame first, so that the reply stays as it was. Bounds: one page.
@@ -157,7 +160,7 @@ pub trait Pager {
     /// A page that will be overwritten as a whole: whatever it held is dropped, never fetched. The
     /// content is arbitrary until written.
     /// # Errors
-    /// `NoFrame`.
+    /// `NoFrame`, `Refused`.
     fn page_overwrite(&mut self, page: PageNo) -> Result<&mut [u8], PagerError>;
     /// The content of these pages is dead: back to untouched, nothing is written back. A held frame lives
     /// on, without a page, until it is let go.

@@ -15,13 +15,15 @@ use tokio::io::Interest;
 /// What the engine asks about links.
 pub struct Admin {
     link: SharedLink,
+    /// As configured; it stays the same while the server runs.
+    pager: String,
     body: Weak<Body>,
 }
 
 impl Admin {
     /// For the links of a body.
-    pub fn new(link: SharedLink, body: &Rc<Body>) -> Admin {
-        Admin { link, body: Rc::downgrade(body) }
+    pub fn new(link: SharedLink, pager: String, body: &Rc<Body>) -> Admin {
+        Admin { link, pager, body: Rc::downgrade(body) }
     }
 
     /// Lets the link that was added last wake the driver.
@@ -35,13 +37,29 @@ impl Admin {
     }
 }
 
+/// Whether a far memory can be used under a pager, at the start or later.
+///
+/// # Errors
+/// Why not, in one line.
+pub fn goes_with(pager: &str, uri: &FarUri) -> Result<(), String> {
+    match uri {
+        FarUri::Rdma(_) if pager == "uffd" => {
+            let why = "pages are moved under a device that knows frames by their memory";
+            Err(format!("--pager uffd does not go with rdma: {why}"))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn parse(uri: &str) -> Result<FarUri, String> {
     uri.parse().map_err(|error: farmem_link::UriError| error.to_string())
 }
 
 impl FarAdmin for Admin {
     fn add(&mut self, uri: &str) -> Result<(), String> {
-        self.link.set_mut().add(&parse(uri)?).map_err(|error| error.to_string())?;
+        let uri = parse(uri)?;
+        goes_with(&self.pager, &uri)?;
+        self.link.set_mut().add(&uri).map_err(|error| error.to_string())?;
         self.watch_newest()
     }
 

@@ -8,7 +8,7 @@
 //!
 //! Refuses to know a command. Everything runs on one thread; nothing borrows the engine across an await.
 
-use crate::admin::Admin;
+use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::connection::{Connection, Serve};
 use crate::driver::{self, Timer};
@@ -172,7 +172,10 @@ pub fn run(mut config: Config) -> Result<(), StartError> {
         config.maxclients = room;
     }
     let uris = far_uris(&mut config)?;
-    let copies = config.far_copies;
+    for uri in &uris {
+        admin::goes_with(&config.pager, uri).map_err(StartError)?;
+    }
+    let (copies, pager) = (config.far_copies, config.pager.clone());
     let mut runtime = Builder::new_current_thread();
     let runtime = runtime.enable_io().event_interval(TURN_TASKS_MAX).build_local(LocalOptions::default());
     let runtime = runtime.map_err(|error| StartError::new("cannot start", error))?;
@@ -182,7 +185,7 @@ pub fn run(mut config: Config) -> Result<(), StartError> {
         let link = SharedLink::new(links);
         let (engine, discarder) = new_engine(config, &link, &clock)?;
         let body = Rc::new(Body::new(engine, clock));
-        body.engine.borrow_mut().set_far_admin(Box::new(Admin::new(link.clone(), &body)));
+        body.engine.borrow_mut().set_far_admin(Box::new(Admin::new(link.clone(), pager, &body)));
         announce(&body.engine.borrow());
         serve(&body, listeners, link, discarder).await
     })
@@ -229,10 +232,6 @@ fn new_pager(
     let policy = config.prefetch;
     if config.pager != "uffd" {
         return Ok(Box::new(SoftPager::new(frames, budget_frames, far_pages, policy, Some(door))));
-    }
-    if config.far_memory.iter().any(|uri| uri.starts_with("rdma:")) {
-        let why = "pages are moved under a device that knows frames by their memory";
-        return Err(StartError(format!("--pager uffd does not go with rdma: {why}")));
     }
     let pager = farmem_uffd::pager(frames, budget_frames, far_pages, policy, Some(door), Way::Best);
     pager.map(|pager| Box::new(pager) as Box<dyn Pager>).map_err(|error| StartError(error.to_string()))

@@ -51,7 +51,7 @@ exits "a wrong GID is refused" 1
 says "a wrong GID is answered by those that are there" "no RDMA GID fits; there is: rxe0 port 1"
 
 head -c 32 /dev/urandom | md5sum >/tmp/secret
-export REMORA_SERVER=/usr/bin/remora-server REMORA_MEMNODE=/usr/bin/remora-memnode
+export REMORA_SERVER=/usr/bin/remora-server REMORA_MEMNODE=/usr/bin/remora-memnode REMORA_VHOST=/usr/bin/remora-vhost
 rdma_guest 10.77.0.1 /tmp/secret 2>/tmp/trouble | tee /tmp/said
 grep -q FAIL /tmp/said && tail -n 60 /tmp/trouble
 

@@ -1,10 +1,10 @@
 //! What may go wrong between a server and its memory nodes, apart from their death (`far_nodes`): networks that are cut or
 //! fall silent, nodes that never answer, certificates that are wrong. Never a hang, never wrong data, always a clear line.
 
-use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tests::authority::Authority;
 use tests::nodes::{Listen, Node};
 use tests::proxy::Proxy;
 use tests::redis::{Redis, Reply, Server};
@@ -177,38 +177,6 @@ fn other_peoples_nodes_give_back_what_they_were_given() {
     }
 }
 
-/// An authority that signs certificates.
-struct Authority {
-    certificate: Certificate,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let key = KeyPair::generate().expect("there is randomness");
-        let mut params = CertificateParams::new(Vec::new()).expect("no name is a bad one");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).expect("it is an authority");
-        Authority { certificate, issuer: Issuer::new(params, key) }
-    }
-
-    /// A folder with this authority's certificate, and one signed by `signer` for `role` (`client` or `server`).
-    fn folder(&self, dir: PathBuf, role: &str, signer: Option<&Authority>) -> PathBuf {
-        std::fs::create_dir(&dir).expect("a directory can be made");
-        let put =
-            |name: String, text: String| std::fs::write(dir.join(name), text).expect("it can be written");
-        put("ca-cert.pem".into(), self.certificate.pem());
-        if let Some(signer) = signer {
-            let key = KeyPair::generate().expect("there is randomness");
-            let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("it is a name");
-            let certificate = params.signed_by(&key, &signer.issuer).expect("it is an authority");
-            put(format!("{role}-cert.pem"), certificate.pem());
-            put(format!("{role}-key.pem"), key.serialize_pem());
-        }
-        dir
-    }
-}
-
 #[test]
 fn over_tls_the_right_certificate_gets_in_and_no_other() {
     let dir = tempfile::tempdir().expect("a directory can be made");
@@ -233,6 +201,22 @@ fn over_tls_the_right_certificate_gets_in_and_no_other() {
 
     let right = uri(ours.folder(at("right"), "client", Some(&ours)));
     let (_server, mut redis) = server(dir.path(), &["--far-memory", &right]);
+    set_all(&mut redis);
+    check_all(&mut redis);
+}
+
+#[test]
+fn a_pager_that_moves_pages_takes_no_rdma_at_the_start_nor_later() {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let secret = dir.path().join("secret");
+    std::fs::write(&secret, "a secret that is long enough").expect("it can be written");
+    let rdma = format!("rdma://127.0.0.1:1/?secret-file={}", secret.display());
+    let wanted = "--pager uffd does not go with rdma: pages are moved under a device that knows frames by their memory";
+    let (line, code) = Server::fail(&["--pager", "uffd", "--far-memory", &rdma]);
+    assert_eq!((line.trim_end(), code), (format!("remora-server: {wanted}").as_str(), Some(1)));
+    let node = Node::memnode("64mb", Listen::Unix(dir.path().join("node")));
+    let (_server, mut redis) = server(dir.path(), &["--pager", "uffd", "--far-memory", &node.patient_uri()]);
+    assert_eq!(redis.say(&format!("FARMEM ADD {rdma}")), Reply::Error(format!("ERR {wanted}")));
     set_all(&mut redis);
     check_all(&mut redis);
 }

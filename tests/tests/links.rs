@@ -2,6 +2,7 @@
 
 use farmem::{Frame, FrameNo, Instant, Link, PAGE_SIZE, PageNo, Transfer, TransferKind};
 use farmem_link::{FarUri, LinkSet, SharedLink};
+use tests::authority::Authority;
 use tests::link_contract::{CLAUSES, Rig};
 use tests::nodes::{Listen, Node};
 
@@ -69,6 +70,24 @@ fn our_memory_node_holds_to_the_contract_over_a_unix_socket_and_tcp() {
             let node = Node::memnode("64mb", listen);
             clause(&mut Rig::new(&mut open(&[node.patient_uri()])));
         }
+    }
+}
+
+#[test]
+fn our_memory_node_holds_to_the_contract_over_tls_with_client_certificates() {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let authority = Authority::new();
+    let node = authority.folder(dir.path().join("node"), "server", Some(&authority));
+    let client = authority.folder(dir.path().join("client"), "client", Some(&authority));
+    let file = |name: &str| node.join(name).display().to_string();
+    let (cert, key, ca) = (file("server-cert.pem"), file("server-key.pem"), file("ca-cert.pem"));
+    let tls = ["--tls-cert", &cert, "--tls-key", &key, "--tls-ca", &ca];
+    for (_, clause) in CLAUSES {
+        let listen = Listen::free_port();
+        let Listen::Tcp(port) = listen else { unreachable!("it is a port") };
+        let _node = Node::memnode_with("64mb", listen, &tls);
+        let uri = format!("nbds://localhost:{port}/?tls-certificates={}&timeout=30s", client.display());
+        clause(&mut Rig::new(&mut open(&[uri])));
     }
 }
 

@@ -13,9 +13,13 @@ use farmem_link::rdma::RdmaLink;
 use farmem_link::rdma::fabric::{
     CHAIN_PAGES_MAX, COMPLETIONS_MAX, Dial, End, Fabric, LANE_PAGES_MAX, Move, Outcome, Reached,
 };
+use farmem_link::rdma::registered::Registered;
+use farmem_link::{Door, Stretch, Window};
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tests::fuzz::mutate::Random;
 use tests::link_contract::{CLAUSES, PAGES_MIN, Rig};
@@ -43,6 +47,10 @@ struct Node {
     completions: u64,
     requests: u64,
     refusals: u64,
+    /// How often memory was changed under the frames: a region of an earlier time is of pages that nobody sees any more.
+    memory: u64,
+    /// Regions made so far: first frame, and how many.
+    regions: Vec<(usize, usize)>,
 }
 
 type Shared = Arc<Mutex<Node>>;
@@ -63,6 +71,8 @@ fn new_node(seed: u64) -> Shared {
         completions: 0,
         requests: 0,
         refusals: 0,
+        memory: 0,
+        regions: Vec::new(),
     }))
 }
 
@@ -74,6 +84,8 @@ struct FakeFabric {
     queue: VecDeque<End>,
     is_broken: [bool; 2],
     downs: u64,
+    /// Each region knows the memory that it was made of.
+    registered: Registered<u64>,
 }
 
 impl Node {
@@ -91,6 +103,7 @@ impl FakeFabric {
             queue: VecDeque::new(),
             is_broken: [false; 2],
             downs: lock(node).downs,
+            registered: Registered::default(),
         };
         Reached { fabric: Box::new(fabric), pages: PAGES_MIN, generation }
     }
@@ -133,7 +146,7 @@ impl FakeFabric {
 }
 
 impl Fabric for FakeFabric {
-    fn post(&mut self, lane: usize, chain: &[Move], _frames: &mut [Frame]) -> io::Result<()> {
+    fn post(&mut self, lane: usize, chain: &[Move], frames: &mut [Frame]) -> io::Result<()> {
         assert!((1..=CHAIN_PAGES_MAX).contains(&chain.len()), "a chain of {}", chain.len());
         let signalled: Vec<bool> = chain.iter().map(|step| step.is_signalled).collect();
         let (last, others) = signalled.split_last().expect("it is not empty");
@@ -141,6 +154,16 @@ impl Fabric for FakeFabric {
         self.lanes[lane].extend(chain);
         assert!(self.lanes[lane].len() <= LANE_PAGES_MAX[lane], "the send queue overruns");
         let mut node = lock(&self.node);
+        for step in chain {
+            let (memory, regions) = (node.memory, &mut node.regions);
+            let register = |some: &[Frame]| {
+                let first = (some.as_ptr().addr() - frames.as_ptr().addr()) / PAGE_SIZE;
+                regions.push((first, some.len()));
+                Ok(memory)
+            };
+            let (of, _) = self.registered.of(frames, step.frame, register)?;
+            assert_eq!(*of, memory, "{step:?} goes to pages that nobody sees any more");
+        }
         node.chains += 1;
         node.requests += chain.len() as u64;
         Ok(())
@@ -157,6 +180,10 @@ impl Fabric for FakeFabric {
         let (one, other): (Vec<End>, Vec<End>) = self.queue.drain(..).partition(|end| end.lane == first);
         ends.extend(one.into_iter().chain(other));
         Ok(())
+    }
+
+    fn set_stretches(&mut self, number: u64, stretches: &[Stretch]) {
+        self.registered.set(number, stretches);
     }
 
     fn arm(&mut self) -> io::Result<()> {
@@ -254,8 +281,62 @@ fn a_batch_is_a_doorbell_and_a_completion_a_chain() {
         let chains = u64::from(pages).div_ceil(CHAIN_PAGES_MAX as u64);
         let after = (held.chains - before.0, held.completions - before.1, held.requests - before.2);
         assert_eq!(after, (chains, chains, u64::from(pages)), "{pages} pages");
+        assert_eq!(link.counts().arms, 0, "nobody goes to sleep that soon");
         assert_eq!(landed.len(), pages as usize);
     }
+}
+
+/// A guest's memory: eight pages that it calls 0, and four that it calls 100.
+fn map_guest(window: &mut Window, guest: &File) {
+    window.map(0, 8, guest, 0).expect("there is room");
+    window.map(100, 4, guest, 8 * PAGE_SIZE as u64).expect("there is room");
+}
+
+#[test]
+fn pages_go_straight_to_a_guests_memory_and_after_it_to_the_next_ones() {
+    const OWN: u32 = 3;
+    let node = new_node(4);
+    let mut link = open(&node);
+    let mut window = Window::reserve(OWN as usize, 1 << 30).expect("there is room");
+    let guests = [tempfile::tempfile(), tempfile::tempfile()].map(|file| file.expect("a file can be made"));
+    let mut now = Instant(0);
+    let mut move_one = |link: &mut RdmaLink, window: &mut Window, kind, page, frame| {
+        let transfer = Transfer { kind, page: PageNo(page), count: 1, frame: FrameNo(frame) };
+        let mut landed = Vec::new();
+        link.submit(&[transfer], window.frames(), now);
+        while link.in_flight() > 0 {
+            now.0 += STEP_NS;
+            link.poll_landed(window.frames(), now, &mut landed);
+        }
+        landed[0].result
+    };
+    for (round, guest) in guests.iter().enumerate() {
+        guest.set_len(12 * PAGE_SIZE as u64).expect("it may grow");
+        window.clear().expect("nothing is mapped over it");
+        map_guest(&mut window, guest);
+        lock(&node).memory += 1;
+        link.set_stretches(&window.stretches());
+        let byte = round as u8 + 1;
+        guest.write_all_at(&[byte; PAGE_SIZE], 9 * PAGE_SIZE as u64).expect("it is there");
+        let (written, fetched) = (OWN + 101, OWN + 7);
+        assert_eq!(move_one(&mut link, &mut window, TransferKind::WriteBack, 5, written), Ok(()));
+        // A node that is gone for a moment is come back to with the frames that are there now.
+        lock(&node).downs += 1;
+        assert_eq!(move_one(&mut link, &mut window, TransferKind::FetchNeeded, 5, fetched), Ok(()));
+        assert_eq!(move_one(&mut link, &mut window, TransferKind::FetchNeeded, 5, 0), Ok(()));
+        let mut page = [0; PAGE_SIZE];
+        guest.read_exact_at(&mut page, 7 * PAGE_SIZE as u64).expect("it is there");
+        assert!(page == [byte; PAGE_SIZE], "it did not go to guest {round}");
+        assert!(window.frames()[0].0 == [byte; PAGE_SIZE], "it did not go to our own frame");
+    }
+    let own = (0, OWN as usize);
+    let (low, high) = ((OWN as usize, 8), (OWN as usize + 100, 4));
+    let regions = lock(&node).regions.clone();
+    assert!(regions.iter().all(|region| [own, low, high].contains(region)), "{regions:?}");
+    // A hole is for no device: the link comes down, and the transfer fails in its time.
+    let hole = move_one(&mut link, &mut window, TransferKind::FetchNeeded, 5, OWN + 50);
+    assert_eq!(hole, Err(LinkError::Down));
+    assert_eq!(lock(&node).regions.len(), regions.len(), "a hole was registered");
 }
 
 #[test]

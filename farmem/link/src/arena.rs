@@ -140,7 +140,10 @@ pub(crate) fn is_in_arena(frames: &[Frame]) -> bool {
 /// Notes that a device knows these frames: from now on none of them is given back to the system.
 pub(crate) fn note_registered(frames: &[Frame]) {
     let mut registered = REGISTERED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    registered.push((frames.as_ptr().addr(), size_of_val(frames)));
+    let range = (frames.as_ptr().addr(), size_of_val(frames));
+    if !registered.contains(&range) {
+        registered.push(range);
+    }
 }
 
 fn is_registered(start: usize, len: usize) -> bool {

@@ -14,6 +14,7 @@
 //! used where a link really waits.
 #![deny(unsafe_code)]
 
+mod absence;
 #[allow(unsafe_code)]
 mod arena;
 mod dax;
@@ -44,7 +45,7 @@ pub use set::{
     Copier, Door, InlineCopier, Job, JobEnd, LinkSet, LinkState, OpenError, OpenTwin, PagerDoor, SharedLink,
 };
 pub use uri::{FarUri, UriError};
-pub use window::Window;
+pub use window::{Stretch, Window};
 
 use farmem::{Instant, PAGE_SIZE};
 use rustix::fs::{FlockOperation, flock};

@@ -11,11 +11,20 @@
 //! range is reserved for the life of the process, and regions only ever replace each other in it.
 
 use crate::arena::note_arena;
-use farmem::{Frame, PAGE_SIZE};
+use farmem::{Frame, FrameNo, PAGE_SIZE};
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
 use std::io;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
+
+/// Neighbouring frames that are backed by memory of one kind, until that changes as a whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stretch {
+    /// The first of them.
+    pub first: FrameNo,
+    /// How many there are.
+    pub count: u32,
+}
 
 /// Frames that lie in memory shared with another process.
 pub struct Window {
@@ -90,6 +99,14 @@ impl Window {
         Ok(())
     }
 
+    /// Where there is memory, for links that teach a device where frames are: our own frames, then each region.
+    pub fn stretches(&self) -> Vec<Stretch> {
+        let own = std::iter::once((0, self.own)).filter(|&(_, count)| count > 0);
+        let all = own.chain(self.regions.iter().copied());
+        // A terabyte of pages is far below 2^32.
+        all.map(|(first, count)| Stretch { first: FrameNo(first as u32), count: count as u32 }).collect()
+    }
+
     /// All frames: our own, then the other process' pages by their number.
     pub fn frames(&mut self) -> &mut [Frame] {
         // SAFETY: the range is mapped, readable and writable as a whole and for ever, and any bytes are a `Frame`. Within this
@@ -124,12 +141,15 @@ mod tests {
         assert!(is_in_arena(frames));
         let firsts: Vec<u8> = frames.iter().map(|frame| frame.0[0]).collect();
         assert_eq!(firsts, [0, 0, 0, 0, 0, 0, 0, 5, 0, 0]);
-        frames[2 + 1].0.fill(9);
+        let stretch = |first, count| Stretch { first: FrameNo(first), count };
+        assert_eq!(window.stretches(), [stretch(0, 2), stretch(2, 2), stretch(6, 4)]);
+        window.frames()[2 + 1].0.fill(9);
         let mut page = [0; PAGE_SIZE];
         file.read_exact_at(&mut page, PAGE_SIZE as u64).expect("it is there");
         assert_eq!(page, [9; PAGE_SIZE]);
         window.clear().expect("nothing keeps it");
         assert_eq!(window.frames().len(), 2);
+        assert_eq!(window.stretches(), [stretch(0, 2)]);
         window.map(1, 1, &file, 3 * PAGE_SIZE as u64).expect("there is room");
         let firsts: Vec<u8> = window.frames().iter().map(|frame| frame.0[0]).collect();
         assert_eq!(firsts, [0, 0, 0, 5], "nothing is left of what was mapped before");

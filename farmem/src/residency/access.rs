@@ -79,7 +79,7 @@ impl<M: Mapping> Residency<M> {
     /// Moves the page out of a held frame, so that it may be changed where it is mapped. To be called before
     /// a write that no table is asked about.
     /// # Errors
-    /// `NoFrame`.
+    /// `NoFrame`, `Refused`.
     #[inline]
     pub fn unshare(&mut self, page: PageNo) -> Result<(), PagerError> {
         if self.pool.held() > 0

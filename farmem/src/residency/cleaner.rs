@@ -67,7 +67,9 @@ impl<M: Mapping> Residency<M> {
         // What landed for somebody who has not run is left alone, and counts for nothing.
         let at_hand = free + self.pool.spare() + cleaning;
         let wanted = reserve.max(self.frames_wanted()) + self.pool.over_budget();
-        let short = wanted.saturating_sub(at_hand);
+        // Far memory that takes no page is tried all the same: else nobody would learn that it does again.
+        let probe = u32::from(self.is_refused() && cleaning == 0);
+        let short = wanted.saturating_sub(at_hand).max(probe);
         self.cleaning_goal = self.cleaning_goal.max(too_dirty.max(short).min(WRITE_BACKS_IN_FLIGHT_MAX));
         if self.pool.dirty() == cleaning {
             self.cleaning_goal = 0;

@@ -102,7 +102,7 @@ impl<M: Mapping> Residency<M> {
     /// is being acquired) *guesses* at, so that a wrong guess costs bandwidth, never latency. May run in a trap:
     /// allocates nothing and touches no far address.
     /// # Errors
-    /// `Link`, `ChecksumMismatch`, `NoFrame` of the fetch.
+    /// `Link`, `ChecksumMismatch`, `NoFrame`, `Refused` of the fetch.
     pub fn resolve(&mut self, page: PageNo, touch: Touch) -> Result<Resolved, PagerError> {
         match self.mapping.get(page) {
             Entry::Resident(_) => {} // Landed while its transfer was waited for.
@@ -231,6 +231,9 @@ impl<M: Mapping> Residency<M> {
         if self.door.is_none() {
             return Err(PagerError::NoFrame);
         }
+        if self.is_refused() {
+            return Err(PagerError::Refused);
+        }
         let errors = self.counters.write_back_errors;
         let at_hand = self.pool.evictable() + self.pool.free_count();
         let mut is_submitted = self.write_backs_in_flight + self.fetches_in_flight > 0;
@@ -244,7 +247,7 @@ impl<M: Mapping> Residency<M> {
                 return Ok(());
             }
             if self.counters.write_back_errors > errors {
-                return Err(PagerError::NoFrame);
+                return Err(PagerError::Refused);
             }
             is_submitted &= self.write_backs_in_flight + self.fetches_in_flight > 0;
         }

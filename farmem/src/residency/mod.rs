@@ -18,6 +18,7 @@ mod door;
 mod frames;
 mod free;
 mod moves;
+mod refusal;
 mod sieve;
 mod waits;
 
@@ -31,6 +32,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use door::Readahead;
 use frames::{FrameState, FrameTable};
+use refusal::Refusal;
 use waits::Waits;
 
 /// What an untouched page reads as.
@@ -79,6 +81,7 @@ pub struct Residency<M> {
     write_backs_in_flight: u32,
     /// After a failed write back none is started before this.
     write_backs_not_before: Instant,
+    refusal: Refusal,
     latencies_ns: Vec<u64>,
     counters: PagerStats,
     now: Instant,
@@ -117,6 +120,7 @@ impl<M: Mapping> Residency<M> {
             fetches_in_flight: 0,
             write_backs_in_flight: 0,
             write_backs_not_before: Instant(0),
+            refusal: Refusal::default(),
             latencies_ns: Vec::new(),
             counters: PagerStats::default(),
             now: Instant(0),
@@ -229,7 +233,11 @@ impl<M: Mapping> Residency<M> {
                 return Err(error);
             }
         }
-        let ticket = self.waits.begin(frames, fresh, want);
+        if self.is_vain(want, fresh) {
+            self.forsake(want);
+            return Err(PagerError::Refused);
+        }
+        let ticket = self.waits.begin(frames, fresh, want, now);
         if reserve {
             self.reservation = Some(Reservation { ticket, pages: Vec::with_capacity(want.len()), fresh });
             self.admit(ticket, now);

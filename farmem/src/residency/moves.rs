@@ -313,5 +313,6 @@ impl<M: Mapping> Residency<M> {
             self.pool.update(frame, |meta| meta.state = FrameState::Clean);
         }
         self.wake_fresh_waits();
+        self.note_write_back(landed.result);
     }
 }

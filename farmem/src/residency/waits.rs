@@ -78,6 +78,7 @@ impl Pending {
 struct Wait {
     /// Whose wait it is; `None` in a vacant place.
     ticket: Option<Ticket>,
+    since: Instant,
     /// Whether its pages have been asked for.
     is_admitted: bool,
     /// Pages that have not landed.
@@ -117,7 +118,7 @@ struct WaitTable {
 }
 
 impl WaitTable {
-    fn insert(&mut self, frames: u32, fresh: u32, want: &PageSet) -> Ticket {
+    fn insert(&mut self, frames: u32, fresh: u32, want: &PageSet, since: Instant) -> Ticket {
         self.tickets_given += 1;
         let place = self.vacant.pop().unwrap_or(self.waits.len() as u32);
         assert!(place < 1 << PLACE_BITS, "more clients wait than there can be");
@@ -127,7 +128,7 @@ impl WaitTable {
             self.vacant.reserve(self.waits.len()); // So that the end of a wait allocates nothing.
         }
         let wait = &mut self.waits[place as usize];
-        (wait.ticket, wait.is_admitted, wait.outstanding) = (Some(ticket), false, 0);
+        (wait.ticket, wait.since, wait.is_admitted, wait.outstanding) = (Some(ticket), since, false, 0);
         (wait.fresh, wait.frames) = (fresh, frames);
         let before = wait.want.near_bytes();
         wait.want.copy_from(want); // Into the memory of whoever had the place before.
@@ -192,8 +193,8 @@ impl Waits {
     }
 
     /// Begins a wait that takes so many frames, `fresh` of them free ones. It stands behind those that are not admitted.
-    pub(super) fn begin(&mut self, frames: u32, fresh: u32, want: &PageSet) -> Ticket {
-        let ticket = self.waits.insert(frames, fresh, want);
+    pub(super) fn begin(&mut self, frames: u32, fresh: u32, want: &PageSet, now: Instant) -> Ticket {
+        let ticket = self.waits.insert(frames, fresh, want, now);
         // Landing allocates nothing: it may happen in a trap.
         self.woken.reserve(self.waits.waits.len());
         self.short_of_frames.reserve(self.waits.waits.len());
@@ -405,6 +406,18 @@ impl Waits {
         if self.failed.is_empty() { None } else { self.failed.remove(&page) }
     }
 
+    /// Whether a page may fail without an allocation: it may happen in a trap.
+    pub(super) fn has_room_for_failure(&self) -> bool {
+        self.failed.len() < self.failed.capacity()
+    }
+
+    /// Far memory takes pages again: nobody is to hear that it does not.
+    pub(super) fn forget_refusals(&mut self) {
+        if !self.failed.is_empty() {
+            self.failed.retain(|_, error| *error != PagerError::Refused);
+        }
+    }
+
     /// Ends a wait; a page that only it needed may still land.
     pub(super) fn cancel(&mut self, ticket: Ticket) {
         if self.waits.remove(ticket) {
@@ -427,6 +440,24 @@ impl Waits {
             }
             !is_met
         });
+    }
+
+    /// Wakes the waits short of frames that began at `latest` or before, although there are none. Returns the
+    /// fewest frames that one of them wants.
+    pub(super) fn give_up_fresh(&mut self, latest: Instant) -> Option<u32> {
+        let Waits { short_of_frames, waits, woken, .. } = self;
+        let mut fewest = None;
+        short_of_frames.retain(|&ticket| {
+            let wait = waits.get(ticket).expect("a wait short of frames is a wait");
+            if wait.since > latest {
+                return true;
+            }
+            fewest = Some(fewest.map_or(wait.fresh, |fewest: u32| fewest.min(wait.fresh)));
+            waits.remove(ticket);
+            woken.push_back(ticket);
+            false
+        });
+        fewest
     }
 
     /// Frames without which somebody cannot go on. Bounds: an estimate from above.

@@ -74,11 +74,13 @@ impl Disk {
     ///
     /// # Errors
     /// What mmap answers.
-    pub fn new(links: LinkSet) -> io::Result<Disk> {
+    pub fn new(mut links: LinkSet) -> io::Result<Disk> {
         let pages = links.capacity_pages();
+        let window = Window::reserve(OWN_FRAMES, GUEST_BYTES_MAX)?;
+        links.set_stretches(window.stretches());
         Ok(Disk {
             links,
-            window: Window::reserve(OWN_FRAMES, GUEST_BYTES_MAX)?,
+            window,
             written: Written::none_of(pages),
             pages,
             jobs: Vec::new(),
@@ -104,6 +106,8 @@ impl Disk {
     pub fn set_memory(&mut self, regions: &[(VhostUserMemoryRegion, &std::fs::File)]) -> io::Result<()> {
         assert!(self.busy.is_empty(), "a frame that is in flight stays where it is");
         self.window.clear()?;
+        // Also if what follows fails: then no device knows more than our own frames.
+        self.links.set_stretches(self.window.stretches());
         for (region, file) in regions {
             let page = PAGE_SIZE as u64;
             let parts = [region.guest_phys_addr, region.memory_size, region.mmap_offset];
@@ -113,6 +117,7 @@ impl Disk {
             let (first, count) = (region.guest_phys_addr / page, region.memory_size / page);
             self.window.map(first as usize, count as usize, file, region.mmap_offset)?;
         }
+        self.links.set_stretches(self.window.stretches());
         Ok(())
     }
 

@@ -124,6 +124,10 @@ pub struct System {
     /// one must listen, which is `{dir}/node0` for the first, `{dir}/node1` for the second.
     #[serde(default)]
     pub nodes: Vec<Vec<String>>,
+    /// Paths of empty files of `{far}` bytes that are there before its nodes are started, and gone with it. In
+    /// `/dev/shm` they are memory.
+    #[serde(default)]
+    pub disks: Vec<String>,
     /// How its memory is held to its share.
     pub cap: Cap,
     /// Swap behind a cgroup: `zram`, `zram:ALGORITHM`, `file:PATH` or `device:PATH`.

@@ -55,6 +55,7 @@ pub struct Room {
 pub struct Server {
     process: Process,
     _nodes: Vec<Process>,
+    _disks: Vec<Disk>,
     cgroup: Option<Cgroup>,
     _swap: Option<Swap>,
     _dir: Scratch,
@@ -66,6 +67,28 @@ pub struct Server {
 #[derive(Debug)]
 struct Process {
     child: Child,
+}
+
+/// A file that does not outlive this.
+#[derive(Debug)]
+struct Disk(PathBuf);
+
+impl Disk {
+    /// Makes an empty one, in the place of what an earlier sweep may have left there.
+    fn make(path: PathBuf, bytes: u64) -> Result<Disk> {
+        let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let disk = Disk(path);
+        file.set_len(bytes).with_context(|| format!("cannot give {} its size", disk.0.display()))?;
+        Ok(disk)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            eprintln!("remora-bench: cannot remove {}: {error}", self.0.display());
+        }
+    }
 }
 
 /// A directory that does not outlive this.
@@ -146,6 +169,9 @@ impl Server {
         } else {
             None
         };
+        let disks = arguments(&system.disks, 0, room)?;
+        let disks = disks.into_iter().map(|path| Disk::make(path.into(), room.far_bytes));
+        let disks = disks.collect::<Result<Vec<_>>>()?;
         let nodes = start_nodes(system, room)?;
         let port = free_port()?;
         let arguments = arguments(&system.command, port, room)?;
@@ -156,6 +182,7 @@ impl Server {
         let mut server = Server {
             process: Process { child },
             _nodes: nodes,
+            _disks: disks,
             cgroup,
             _swap: swap,
             _dir: scratch,

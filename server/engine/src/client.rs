@@ -3,6 +3,7 @@
 use crate::args::Spooled;
 use crate::commands::walk::Walk;
 use crate::crowd::Counted;
+use crate::error::Failure;
 use crate::reply::Output;
 use crate::resp::decode::{Decoder, Span};
 use crate::spool::Spool;
@@ -89,6 +90,8 @@ pub struct Client {
     /// The large argument that is arriving, and those of this command that have arrived.
     pub spool: Option<Box<Spool>>,
     pub spooled: Vec<Spooled>,
+    /// Why one of those has no place: what its command answers once it is whole.
+    pub spool_failure: Option<Box<Failure>>,
     pub held_command: Option<Box<HeldCommand>>,
     /// What the command at the front of `input` has done so far, if it goes in steps.
     pub walk: Option<Box<Walk>>,
@@ -167,6 +170,7 @@ impl Clients {
             counted: Counted::default(),
             spool: None,
             spooled: Vec::new(),
+            spool_failure: None,
             held_command: None,
             walk: None,
             output: None,

@@ -93,6 +93,9 @@ impl Failure {
             Failure::World(PagerError::PlanTooLarge | PagerError::NoFrame) => {
                 b"OOM local memory is too small for the pages that this command needs"
             }
+            Failure::World(PagerError::Refused) => {
+                b"FARMEMORYFULL far memory takes no page, and local memory is full of what it has not taken"
+            }
             Failure::World(PagerError::ChecksumMismatch(_)) => {
                 b"FARMEMORYCORRUPT a page of this value failed its checksum"
             }

@@ -143,6 +143,8 @@ impl Engine {
     /// Moves bytes into the client's spool; returns how many. Ends the spool when all of it is there.
     fn feed(&mut self, client: &mut Client, bytes: &[u8], now: Now) -> usize {
         let Some(mut spool) = client.spool.take() else { return 0 };
+        let before = spool.received();
+        let received = before + bytes.len().min(spool.missing());
         let taken = match spool.feed(&mut self.keys.far, bytes, now) {
             Ok(Fed::Taken(taken)) => taken,
             Ok(Fed::Waiting(ticket)) => {
@@ -151,9 +153,9 @@ impl Engine {
                 0
             }
             Err(failure) => {
-                self.refuse_spool(client, &failure);
-                spool.abandon(&mut self.keys.far);
-                return bytes.len();
+                client.spool_failure = Some(Box::new(failure));
+                spool.lose_place(&mut self.keys.far, received);
+                received - before
             }
         };
         if spool.missing() == 0 {
@@ -162,14 +164,6 @@ impl Engine {
             client.spool = Some(spool);
         }
         taken
-    }
-
-    /// A large argument has no place: the rest of it cannot be told from commands, so the client goes.
-    fn refuse_spool(&mut self, client: &mut Client, failure: &Failure) {
-        let output = client.output.get_or_insert_with(|| self.scratch.outputs.pop().unwrap_or_default());
-        encode::error(output.near(), failure.text());
-        self.server.count_error(failure.text());
-        client.closing = true;
     }
 
     /// Runs commands from the front of `buffer`; returns how many bytes they took.
@@ -225,13 +219,16 @@ impl Engine {
 
     /// A large argument begins: it goes to far pages from here on.
     fn begin_spool(&mut self, client: &mut Client, arg: usize, len: usize, data_start: usize) {
-        match Spool::begin(&mut self.keys.far, arg, len, data_start) {
-            Ok(spool) => {
-                client.decoder.spooled();
-                client.spool = Some(Box::new(spool));
-            }
-            Err(failure) => self.refuse_spool(client, &failure),
-        }
+        let begun = match client.spool_failure {
+            None => Spool::begin(&mut self.keys.far, arg, len, data_start),
+            Some(_) => Ok(Spool::without_place(arg, len, data_start)),
+        };
+        let spool = begun.unwrap_or_else(|failure| {
+            client.spool_failure = Some(Box::new(failure));
+            Spool::without_place(arg, len, data_start)
+        });
+        client.decoder.spooled();
+        client.spool = Some(Box::new(spool));
     }
 
     /// Runs one command whose large arguments, if it has any, are dealt with.
@@ -240,6 +237,13 @@ impl Engine {
             return self.dispatch(client, &Args::new(buffer, spans, &[]), now);
         }
         let spooled = core::mem::take(&mut client.spooled);
+        if let Some(failure) = client.spool_failure.take() {
+            for argument in spooled {
+                spool::drop_spooled(&mut self.keys.far, argument);
+            }
+            self.fail(client, &failure);
+            return Step::Done;
+        }
         let takes_far = command::lookup(spans[0].of(buffer)).is_some_and(|spec| {
             spooled.iter().all(|argument| commands::takes_spooled(spec.id, argument.index))
         });

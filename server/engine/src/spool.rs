@@ -3,6 +3,7 @@
 //! ```text
 //! *3 $3 SET $1 k $536870912 │ bytes ...                     near: only what one read brings
 //!                             └──► extent: page, page, ...  dirty pages are written back behind it
+//!                             └──► no room: the bytes are read and forgotten, and the command answers why
 //! ```
 //!
 //! Refuses to know what the argument is for: `Args::spooled` hands it to the command.
@@ -47,14 +48,37 @@ impl Spool {
         Ok(Spool { argument: Spooled { index, addr, len }, received: 0, data_start })
     }
 
+    /// An argument that has no place: its bytes are counted, so that the next command is found behind them.
+    pub fn without_place(index: usize, len: usize, data_start: usize) -> Spool {
+        Spool { argument: Spooled { index, addr: FarAddr::NULL, len }, received: 0, data_start }
+    }
+
+    /// Gives the extent back; `received` bytes have arrived by now, wherever the writing of them ended.
+    pub fn lose_place(&mut self, far: &mut Far, received: usize) {
+        drop_spooled(far, self.argument);
+        self.argument.addr = FarAddr::NULL;
+        self.received = received;
+    }
+
+    /// Bytes that have arrived.
+    pub fn received(&self) -> usize {
+        self.received
+    }
+
     /// Bytes still to come.
     pub fn missing(&self) -> usize {
         self.argument.len - self.received
     }
 
     /// Takes what belongs to the argument from the front of `bytes`.
+    /// # Errors
+    /// When there is no room for it: then it loses its place.
     pub fn feed(&mut self, far: &mut Far, bytes: &[u8], now: Now) -> Outcome<Fed> {
         let bytes = &bytes[..bytes.len().min(self.missing())];
+        if self.argument.addr == FarAddr::NULL {
+            self.received += bytes.len();
+            return Ok(Fed::Taken(bytes.len()));
+        }
         let fresh = bytes.len().div_ceil(PAGE_SIZE) as u32 + 1;
         // The page that the last bytes have filled in part may have been evicted meanwhile.
         let mut begun = PageSet::new();

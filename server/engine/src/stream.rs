@@ -79,9 +79,17 @@ impl Stream {
     /// What went wrong with a page of the window; the stream cannot go on then.
     pub fn pump(&mut self, far: &mut Far, now: Instant) -> Result<Pumped, PagerError> {
         let mut want = PageSet::new();
-        let pages_max = (STREAM_WINDOW_PAGES >> self.waits.min(WAITS_MAX)).max(1);
+        let mut pages_max = (STREAM_WINDOW_PAGES >> self.waits.min(WAITS_MAX)).max(1);
         self.window(pages_max, &mut want);
-        match far.pager.acquire(&want, 0, false, now)? {
+        let acquired = loop {
+            match far.pager.acquire(&want, 0, false, now) {
+                // What frames there are may do for a part of it.
+                Err(PagerError::Refused) if pages_max > 1 => pages_max /= 2,
+                acquired => break acquired?,
+            }
+            self.window(pages_max, &mut want);
+        };
+        match acquired {
             Acquired::Waiting(ticket) => {
                 self.waiting = Some(ticket);
                 self.waits += 1;

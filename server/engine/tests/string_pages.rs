@@ -219,3 +219,26 @@ fn a_full_far_memory_changes_nothing() {
     assert!(store.command(client, &[b"GET", b"b"]) == bulk(&large));
     assert_eq!(store.command(client, &[b"MSET", b"a", b"new", b"c", &large]), b"+OK\r\n");
 }
+
+#[test]
+fn a_large_argument_without_room_is_read_to_its_end_and_its_command_answered() {
+    let mut store = Store::with(1 << 20, 128, Prefetch::Ahead, engine::Config::default());
+    let client = store.connect();
+    let (fits, too_large) = (vec![b'f'; 300_000], vec![b't'; 600_000]);
+    let oom = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n".to_vec();
+    for _ in 0..3 {
+        assert_eq!(store.command(client, &[b"SET", b"a", &too_large]), oom);
+        // Of several arguments one has room: it is given back.
+        assert_eq!(store.command(client, &[b"MSET", b"a", &fits, b"b", &too_large, b"c", &fits]), oom);
+        assert_eq!(store.command(client, &[b"RPUSH", b"l", b"small", &too_large, b"small"]), oom);
+        assert_eq!(store.ask(client, "EXISTS a b c l"), ":0\r\n");
+    }
+    assert_eq!(store.command(client, &[b"SET", b"a", &fits]), b"+OK\r\n");
+    assert!(store.command(client, &[b"GET", b"a"]) == bulk(&fits));
+    let gone = store.connect();
+    let half = &request(&[b"SET", b"b", &too_large])[..400_000];
+    store.engine.handle_input(gone, half, store.now);
+    store.engine.handle_disconnected(gone);
+    assert_eq!(store.ask(client, "FLUSHALL"), "+OK\r\n");
+    assert_eq!(store.farmem(client, "far_used_bytes"), 0);
+}

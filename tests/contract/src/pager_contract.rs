@@ -2,6 +2,8 @@
 //!
 //! A pager under test gets a scripted link as its door, and the suite drives the same link as a body would.
 
+mod room;
+
 use crate::scripted_link::ScriptedLink;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -9,6 +11,8 @@ use farmem::{
     Acquired, FarAddr, Instant, Landed, Link, LinkError, PAGE_SIZE, PageNo, PageRange, PageSet, PageState,
     Pager, PagerError, Prefetch, Ticket, Transfer, TransferKind,
 };
+
+pub use room::*;
 
 /// Makes a pager of so many frames, with the policy, and with the link as its door.
 pub type Factory = dyn Fn(u32, Prefetch, ScriptedLink) -> Box<dyn Pager>;
@@ -599,7 +603,7 @@ pub fn a_full_pager_writes_back_for_a_command_that_cannot_wait(factory: &Factory
     }
     rig.link.script().failing_write_backs = u32::MAX;
     let full: Vec<_> = (51..60).map(|page| rig.pager.page_overwrite(PageNo(page)).err()).collect();
-    assert_eq!(full.last(), Some(&Some(PagerError::NoFrame)));
+    assert_eq!(full.last(), Some(&Some(PagerError::Refused)));
     rig.link.script().failing_write_backs = 0;
     for page in 1..=32 {
         rig.check(page, page as u8);

@@ -24,6 +24,8 @@ pub struct Script {
     pub wrong_fetches: u32,
     /// Write backs that will fail.
     pub failing_write_backs: u32,
+    /// Pages whose write backs fail, as those of one full node among several.
+    pub refused_pages: core::ops::Range<u32>,
     /// While set, nothing lands but by waiting.
     pub is_stuck: bool,
     /// If not zero, what lands and when is drawn from this seed.
@@ -91,6 +93,9 @@ impl Script {
         };
         if *failing > 0 {
             *failing -= 1;
+            return Landed { transfer, result: Err(LinkError::Io) };
+        }
+        if transfer.kind == TransferKind::WriteBack && self.refused_pages.contains(&transfer.page.0) {
             return Landed { transfer, result: Err(LinkError::Io) };
         }
         if transfer.kind == TransferKind::WriteBack {

@@ -1,16 +1,17 @@
 //! What is tried in the guest of `tests/rdma`, over real verbs: `rdma_guest ADDRESS SECRET-FILE`.
 //!
 //! ```text
-//!   contract ─► counts ─► peers that are wrong ─► NBD beside RDMA ─► load in four policies ─► kill -9, two copies ─► restart
+//!   contract ─► counts, system calls too ─► peers that are wrong ─► NBD beside RDMA ─► a disk of remora-vhost
+//!            ─► load in four policies ─► kill -9, two copies ─► restart
 //! ```
 //!
-//! Each thing ends in a line PASS or FAIL. Takes the programs from REMORA_SERVER and REMORA_MEMNODE. Refuses to say anything about
-//! times.
+//! Each thing ends in a line PASS or FAIL. Takes the programs from REMORA_SERVER, REMORA_MEMNODE and REMORA_VHOST. With
+//! `--fetch` it is the process whose system calls are counted. Refuses to say anything about times.
 
 use farmem::{Frame, FrameNo, Link, PAGE_SIZE, PageNo, Transfer, TransferKind};
 use farmem_link::nbd::{NbdLink, NbdUri};
 use farmem_link::rdma::{RdmaLink, RdmaUri};
-use farmem_link::{Arena, FarUri, LinkSet, monotonic_now};
+use farmem_link::{Arena, Door, FarUri, LinkSet, monotonic_now};
 use std::io::Write;
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use tests::link_contract::{CLAUSES, Rig};
 use tests::nodes::{Listen, Node};
 use tests::redis::{Redis, Reply, Server};
+use tests::vhost_guest::{DATA_PAGES, REQUEST_PAGES_MAX, VhostGuest};
 
 /// Values of the load, and their length: 12 MB.
 const VALUES: u32 = 400;
@@ -30,6 +32,14 @@ const ELEMENT_BYTES: usize = 1000;
 const LOCAL: &str = "2mb";
 /// Pages of the chain that is counted.
 const CHAIN: u32 = 32;
+/// Batches whose system calls are counted.
+const FETCHES: u64 = 50;
+/// Files that are not there: to look for them marks a place among the system calls.
+const MARKS: [&str; 3] = ["/mark/held", "/mark/running", "/mark/end"];
+/// Where strace writes.
+const TRACE: &str = "/tmp/trace";
+/// Pages of the disk that are moved.
+const DISK_PAGES: u32 = 600;
 /// How long anything may take to come right.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -40,11 +50,18 @@ struct Guest {
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let [address, secret] = words.as_slice() else {
-        eprintln!("usage: rdma_guest ADDRESS SECRET-FILE");
-        std::process::exit(2);
+    let (is_traced, address, secret) = match words.as_slice() {
+        [address, secret] => (false, address, secret),
+        [option, address, secret] if option == "--fetch" => (true, address, secret),
+        _ => {
+            eprintln!("usage: rdma_guest [--fetch] ADDRESS SECRET-FILE");
+            std::process::exit(2);
+        }
     };
     let guest = Guest { address: address.clone(), secret: secret.clone() };
+    if is_traced {
+        return guest.fetch_between_marks();
+    }
     for (name, clause) in CLAUSES {
         attempt(&format!("contract: {name}"), || {
             let _node = guest.node("c", 10810, "20mb");
@@ -53,10 +70,17 @@ fn main() {
         });
     }
     attempt("a batch is one doorbell and one completion", || guest.counts());
+    attempt("while pages are in flight there is no system call but the doorbell's", || guest.system_calls());
     attempt("peers that are wrong are told so in time", || guest.wrong_peers());
     attempt("what is written over RDMA is read over NBD, and a trim there gives nothing back", || {
         guest.beside_nbd();
     });
+    attempt(
+        "a disk's pages go straight between the node and the memory of one guest after the other",
+        || {
+            guest.disk();
+        },
+    );
     for policy in ["ahead", "guided", "sequential", "none"] {
         attempt(&format!("an eighth local, {policy}: every value is right"), || guest.load(policy));
     }
@@ -131,6 +155,133 @@ impl Guest {
                 packets("sent_pkts") - sent,
                 after.bytes - before.bytes
             );
+        }
+    }
+
+    /// What is traced: batches of one chain while the clock stands still; then batches that may be slept for.
+    fn fetch_between_marks(&self) {
+        let mut link = RdmaLink::open(&self.rdma_uri("")).expect("the node is there");
+        let frames = Arena::reserve(2 * CHAIN as usize * PAGE_SIZE).expect("memory is there").frames();
+        let of = |kind, n| Transfer { kind, page: PageNo(n), count: 1, frame: FrameNo(n) };
+        let all = |kind| (0..CHAIN).map(|n| of(kind, n)).collect::<Vec<Transfer>>();
+        move_all(&mut link, &all(TransferKind::WriteBack), frames);
+        let batch = all(TransferKind::FetchNeeded);
+        let mut landed = Vec::with_capacity(batch.len());
+        let now = monotonic_now();
+        // It is no later than it was, so nobody goes to sleep, however slow a device of software is.
+        let mut fetch = |link: &mut RdmaLink, frames: &mut [Frame]| {
+            link.submit(&batch, frames, now);
+            while link.in_flight() > 0 {
+                link.poll_landed(frames, now, &mut landed);
+            }
+            landed.clear();
+        };
+        // The first one looks whether the node has hung up.
+        fetch(&mut link, frames);
+        let before = link.counts();
+        mark(0);
+        for _ in 0..FETCHES {
+            fetch(&mut link, frames);
+        }
+        mark(1);
+        let between = link.counts();
+        for _ in 0..FETCHES {
+            move_all(&mut link, &batch, frames);
+        }
+        mark(2);
+        let after = link.counts();
+        println!("doorbells {} arms {}", between.doorbells - before.doorbells, between.arms - before.arms);
+        println!("doorbells {} arms {}", after.doorbells - between.doorbells, after.arms - between.arms);
+    }
+
+    /// Runs that under strace, and counts.
+    fn system_calls(&self) {
+        let _node = self.node("c", 10810, "20mb");
+        let own = std::env::current_exe().expect("it has a path");
+        let output = std::process::Command::new("strace")
+            .args(["-f", "-o", TRACE])
+            .arg(own)
+            .args(["--fetch", &self.address, &self.secret])
+            .output()
+            .expect("strace is there");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        let trace = std::fs::read_to_string(TRACE).expect("strace has written");
+        let mut counts = [std::collections::BTreeMap::new(), std::collections::BTreeMap::new()];
+        let mut part = None;
+        for line in trace.lines() {
+            if let Some(mark) = MARKS.iter().position(|mark| line.contains(mark)) {
+                part = Some(mark);
+            } else if let Some(counts) = part.and_then(|part| counts.get_mut(part)) {
+                let (_, call) = line.split_once(' ').expect("a line begins with the thread");
+                let name = call.trim_start().split('(').next().unwrap_or_default();
+                *counts.entry(name.to_owned()).or_insert(0_u64) += 1;
+            }
+        }
+        assert_eq!(part, Some(2), "not all marks are in the trace");
+        println!(
+            "FetchNeeded: {FETCHES} batches of {CHAIN} pages, looked for: {:?}; {}",
+            counts[0],
+            said.trim()
+        );
+        let said: Vec<&str> = said.lines().collect();
+        println!("FetchNeeded: {FETCHES} batches of {CHAIN} pages, clock held: {:?}, {}", counts[0], said[0]);
+        println!(
+            "FetchNeeded: {FETCHES} batches of {CHAIN} pages, clock running: {:?}, {}",
+            counts[1], said[1]
+        );
+        // The software device's doorbell is a call into the kernel; a card's is a store.
+        let all: u64 = counts[0].values().sum();
+        assert_eq!(
+            (all, counts[0].len()),
+            (FETCHES, 1),
+            "more than the doorbell's call a batch: {:?}",
+            counts[0]
+        );
+        assert_eq!(said[0], format!("doorbells {FETCHES} arms 0"));
+    }
+
+    /// What one guest has written another one reads, each in memory of its own, and over NBD it is there too.
+    fn disk(&self) {
+        let _node = self.node("c", 10810, "20mb");
+        let socket = Path::new("/tmp/disk");
+        let _backend = Node::vhost(&self.uri(10810, "60s"), socket, &[]);
+        let content = |page: u32, version| value(page, version, PAGE_SIZE);
+        let spread = |page: u32| page * 7 % DATA_PAGES;
+        let each = |guest: &mut VhostGuest, is_write: bool, shift: u32| {
+            for first in (0..DISK_PAGES).step_by(REQUEST_PAGES_MAX) {
+                let pages = first..(first + REQUEST_PAGES_MAX as u32).min(DISK_PAGES);
+                let pages: Vec<u32> = pages.map(|page| spread(page + shift)).collect();
+                let status = if is_write { guest.write(first, &pages) } else { guest.read(first, &pages) };
+                assert_eq!(status, 0, "a request from page {first} on has failed");
+            }
+        };
+        let is_there = |guest: &VhostGuest, shift: u32, version: u32| {
+            for page in 0..DISK_PAGES {
+                assert!(guest.page(spread(page + shift)) == content(page, version), "page {page} is wrong");
+            }
+        };
+        let mut guest = VhostGuest::connect(socket);
+        for version in [1, 2] {
+            (0..DISK_PAGES).for_each(|page| guest.fill(spread(page), &content(page, version)));
+            each(&mut guest, true, 0);
+            each(&mut guest, false, 100);
+            is_there(&guest, 100, version);
+            guest.change_memory();
+            each(&mut guest, false, 0);
+            is_there(&guest, 0, version);
+            drop(guest);
+            guest = VhostGuest::connect(socket);
+            each(&mut guest, false, 33);
+            is_there(&guest, 33, version);
+        }
+        let frames = Arena::reserve(PAGE_SIZE).expect("memory is there").frames();
+        let mut over_nbd = NbdLink::open(&NbdUri::unix("/tmp/c", "")).expect("the node is there");
+        let of =
+            |n| Transfer { kind: TransferKind::FetchNeeded, page: PageNo(n), count: 1, frame: FrameNo(0) };
+        for page in [0, 1, DISK_PAGES - 1] {
+            move_all(&mut over_nbd, &[of(page)], frames);
+            assert!(frames[0].0[..] == content(page, 2)[..], "page {page} is not on the node");
         }
     }
 
@@ -274,6 +425,11 @@ impl Guest {
         check(&mut redis, |_| 3);
         wait_until_up(&mut redis, 1);
     }
+}
+
+/// Leaves a mark among the system calls.
+fn mark(number: usize) {
+    assert!(std::fs::metadata(MARKS[number]).is_err(), "a mark is a file that is not there");
 }
 
 fn move_all(link: &mut dyn Link, batch: &[Transfer], frames: &mut [Frame]) {

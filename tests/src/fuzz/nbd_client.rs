@@ -5,6 +5,7 @@
 
 use super::Target;
 use farmem::{Frame, FrameNo, Link, PAGE_SIZE, PageNo, Transfer, TransferKind};
+use farmem_link::Door;
 use farmem_link::nbd::{NbdLink, NbdUri};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{Read, Write};

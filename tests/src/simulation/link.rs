@@ -1,7 +1,8 @@
 //! A far memory with a nemesis: it lands late and out of order, stands still, fails, tears and corrupts.
 //!
 //! ```text
-//! submit ─► flying, each with its time ─► due ─► lands │ fails (a write back then has torn its page)
+//! submit ─► flying, each with its time ─► due ─► lands │ fails (a write back then has torn its page; all of
+//!                                                      │        them fail while far memory is full)
 //!                                                      └ corrupts: a bit of the stored page flips
 //! ```
 //!
@@ -30,6 +31,9 @@ pub struct Nemesis {
     pub corrupts: u32,
     /// Nothing lands before this, but for who waits.
     pub stuck_until: Instant,
+    /// No write back succeeds before this.
+    pub full_until: Instant,
+    now: Instant,
     /// Transfers that were failed so far.
     pub failed: u64,
     /// Pages that were corrupted so far.
@@ -52,6 +56,8 @@ impl NemesisLink {
             write_back_fails: 0,
             corrupts: 0,
             stuck_until: Instant(0),
+            full_until: Instant(0),
+            now: Instant(0),
             failed: 0,
             corrupted: 0,
         })))
@@ -67,7 +73,7 @@ impl Nemesis {
     /// From now on nothing goes wrong; what is corrupt stays so.
     pub fn rest(&mut self) {
         (self.fetch_fails, self.write_back_fails, self.corrupts) = (0, 0, 0);
-        self.stuck_until = Instant(0);
+        (self.stuck_until, self.full_until) = (Instant(0), Instant(0));
     }
 
     fn start(&mut self, transfer: Transfer, frames: &mut [Frame], now: Instant) {
@@ -99,7 +105,8 @@ impl Nemesis {
     fn land(&mut self, index: usize, frames: &mut [Frame]) -> Landed {
         let (_, transfer) = self.flying.swap_remove(index);
         let is_write = transfer.kind == TransferKind::WriteBack;
-        if self.rng.per_mille(if is_write { self.write_back_fails } else { self.fetch_fails }) {
+        let is_refused = is_write && self.now < self.full_until;
+        if self.rng.per_mille(if is_write { self.write_back_fails } else { self.fetch_fails }) || is_refused {
             self.failed += 1;
             return Landed { transfer, result: Err(LinkError::Io) };
         }
@@ -124,6 +131,7 @@ impl Nemesis {
 
 impl Link for NemesisLink {
     fn submit(&mut self, batch: &[Transfer], frames: &mut [Frame], now: Instant) {
+        self.nemesis().now = now;
         for &transfer in batch {
             self.nemesis().start(transfer, frames, now);
         }
@@ -131,6 +139,7 @@ impl Link for NemesisLink {
 
     fn poll_landed(&mut self, frames: &mut [Frame], now: Instant, landed: &mut Vec<Landed>) {
         let mut nemesis = self.nemesis();
+        nemesis.now = now;
         if nemesis.stuck_until > now {
             return;
         }

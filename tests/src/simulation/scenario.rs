@@ -48,6 +48,8 @@ pub struct Scenario {
     pub corrupts: u32,
     /// Whether the link stands still now and then.
     pub stalls: bool,
+    /// Whether far memory takes no page for some seconds now and then.
+    pub fills: bool,
     /// Whether CONFIG SET changes the cap now and then.
     pub resizes: bool,
     /// Whether FARMEM EVICT is used now and then.
@@ -106,6 +108,7 @@ impl Scenario {
             value_max,
             pipeline_max: rng.one_of(&[1, 4, 30]),
             maxmemory,
+            fills: rng.one_in(5),
         }
     }
 
@@ -133,6 +136,7 @@ impl Scenario {
             write_back_fails: 0,
             corrupts: 0,
             stalls: false,
+            fills: false,
             resizes: false,
             maxmemory: (0, "noeviction"),
             ..self
@@ -150,23 +154,20 @@ impl Scenario {
         let is_tight = self.is_tight();
         (starts("-OOM command") && (self.far_pages < 16 << 10 || self.maxmemory.0 > 0 || is_tight))
             || (starts("-OOM local memory") && is_tight)
+            || (starts("-FARMEMORYFULL") && (self.write_back_fails > 0 || self.fills))
             || (starts("-FARMEMORYLOST") && self.fetch_fails > 0)
             || (starts("-FARMEMORYCORRUPT") && self.corrupts > 0)
     }
 
-    /// Whether the engine may close a connection here: a stream that cannot go on, a large argument
-    /// without a place.
+    /// Whether the engine may close a connection here: a stream that cannot go on.
     pub fn allows_closing(&self) -> bool {
-        self.fetch_fails + self.corrupts > 0
-            || self.far_pages < 16 << 10
-            || self.maxmemory.0 > 0
-            || self.is_tight()
+        self.fetch_fails + self.corrupts > 0 || self.is_tight()
     }
 
     /// Whether so little may be left for frames that writes are refused: what clients have sent and are owed
     /// is near memory too.
     fn is_tight(&self) -> bool {
         let buffers = self.clients as u64 * (INPUT_MAX + self.value_max.min(SPOOL_MIN) as u64);
-        self.write_back_fails > 0 || self.resizes || self.local_memory < buffers + (2 << 20)
+        self.write_back_fails > 0 || self.fills || self.resizes || self.local_memory < buffers + (2 << 20)
     }
 }

@@ -124,6 +124,10 @@ impl World {
             let until = self.now.monotonic.0 + rng.between(1_000_000, 500_000_000);
             self.link.nemesis().stuck_until = Instant(until);
         }
+        if scenario.fills && rng.one_in(1000) {
+            let until = self.now.monotonic.0 + rng.between(1_000_000, 5_000_000_000);
+            self.link.nemesis().full_until = Instant(until);
+        }
     }
 
     /// Gives up every frame, dirty ones once they are written back.

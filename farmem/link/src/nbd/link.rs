@@ -16,12 +16,14 @@
 use super::connection::{Answer, Connection};
 use super::dial::{Dialed, Identity, dial};
 use super::proto::{Errno, ExportFlags};
-use super::request::{Asked, Requests};
+use super::request::Requests;
 use super::trims::Trims;
 use super::uri::NbdUri;
+use crate::absence::{Absence, Asked};
 use crate::ended::Ended;
 use crate::monotonic_now;
 use crate::redial::Redial;
+use crate::set::{Door, OpenTwin};
 use farmem::{Frame, FrameNo, Instant, Landed, Link, LinkError, PageNo, Transfer, TransferKind};
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::time::Timespec;
@@ -59,11 +61,8 @@ pub struct NbdLink {
     /// Empty while the node is gone.
     connections: Vec<Connection>,
     redial: Redial<Dialed>,
-    down_since: Instant,
-    /// Whether transfers wait for a node that is gone, until their deadline.
-    is_patient: bool,
+    absence: Absence,
     comes_back: bool,
-    losses: u32,
     requests: Requests,
     needed: VecDeque<Asked>,
     rest: VecDeque<Asked>,
@@ -103,6 +102,7 @@ impl NbdLink {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         watch(&epoll, redial.bell())?;
         let mut link = NbdLink {
+            absence: Absence::new(uri.to_string(), uri.timeout_ns),
             uri,
             epoll,
             pages: dialed.pages,
@@ -111,10 +111,7 @@ impl NbdLink {
             identity: dialed.identity,
             connections: Vec::new(),
             redial,
-            down_since: Instant(0),
-            is_patient: true,
             comes_back: true,
-            losses: 0,
             requests: Requests::default(),
             needed: VecDeque::new(),
             rest: VecDeque::new(),
@@ -128,33 +125,6 @@ impl NbdLink {
         Ok(link)
     }
 
-    /// Becomes readable when something arrives. To be watched for edges; it need not be read.
-    pub fn event_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
-    }
-
-    /// Whether the node is there, as far as is known.
-    pub fn is_up(&self) -> bool {
-        !self.connections.is_empty()
-    }
-
-    /// Whether a trim is queued or under way.
-    pub fn is_trimming(&self) -> bool {
-        !self.trims.is_idle()
-    }
-
-    /// How often the node has come back without what was written to it. A link that has asked and sees the number grow
-    /// takes every page for lost that it has not written since.
-    pub fn losses(&self) -> u32 {
-        self.losses
-    }
-
-    /// Whether transfers wait for a node that is gone until their deadline (as they do at first), or fail at once because
-    /// somebody else has the page too.
-    pub fn set_patient(&mut self, is_patient: bool) {
-        self.is_patient = is_patient;
-    }
-
     /// How to open the same export once more, over a connection of its own. Such a twin does not come back once it
     /// has broken, so whoever copies with it never reads what is not what it was.
     pub fn twin(&self) -> impl FnOnce() -> io::Result<NbdLink> + Send + use<> {
@@ -164,8 +134,9 @@ impl NbdLink {
             if dialed.identity != known {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "it has lost its content"));
             }
-            let twin = NbdLink::over(uri, dialed)?;
-            Ok(NbdLink { is_patient: false, comes_back: false, ..twin })
+            let mut twin = NbdLink::over(uri, dialed)?;
+            twin.absence.set_patient(false);
+            Ok(NbdLink { comes_back: false, ..twin })
         }
     }
 
@@ -290,8 +261,7 @@ impl NbdLink {
 
     /// The node is gone: what was under way waits for it, or fails.
     fn break_down(&mut self, why: &io::Error, now: Instant) {
-        log::warn!("far memory '{}' is down: {why}", self.uri);
-        self.down_since = now;
+        self.absence.begin(why, now);
         for connection in std::mem::take(&mut self.connections).iter().rev() {
             let slots: Vec<_> = connection.flight().collect();
             for &slot in slots.iter().rev() {
@@ -318,18 +288,10 @@ impl NbdLink {
         }
     }
 
-    /// Fails what waits for a node that is gone: everything, or (with patience) what has waited too long.
+    /// Fails what waits for a node that is gone, as far as it is not to wait longer.
     fn give_up(&mut self, now: Instant) {
-        let earliest = Instant(now.0.saturating_sub(self.uri.timeout_ns));
-        let (is_patient, ended) = (self.is_patient, &mut self.ended);
         for queue in [&mut self.needed, &mut self.rest] {
-            queue.retain(|asked| {
-                let may_wait = is_patient && asked.at >= earliest;
-                if !may_wait {
-                    ended.push(asked.transfer, Err(LinkError::Down), now);
-                }
-                may_wait
-            });
+            self.absence.give_up(queue, &mut self.ended, now);
         }
     }
 
@@ -345,7 +307,6 @@ impl NbdLink {
     /// The node is back, with or without what was written to it.
     fn welcome(&mut self, dialed: Dialed, now: Instant) {
         let is_same = dialed.identity == self.identity;
-        let down_ms = now.0.saturating_sub(self.down_since.0) / 1_000_000;
         if dialed.pages < self.pages {
             log::warn!("far memory '{}' is back, smaller than before: not used", self.uri);
             return self.dial_again();
@@ -355,22 +316,7 @@ impl NbdLink {
             self.connections.clear();
             return self.dial_again();
         }
-        if is_same {
-            log::info!("far memory '{}' is back after {down_ms} ms", self.uri);
-            return;
-        }
-        log::warn!("far memory '{}' is back after {down_ms} ms, without its content", self.uri);
-        self.losses += 1;
-        let ended = &mut self.ended;
-        for queue in [&mut self.needed, &mut self.rest] {
-            queue.retain(|asked| {
-                let is_write = asked.transfer.kind == TransferKind::WriteBack;
-                if !is_write {
-                    ended.push(asked.transfer, Err(LinkError::Lost), now);
-                }
-                is_write
-            });
-        }
+        self.absence.end(is_same, [&mut self.needed, &mut self.rest], &mut self.ended, now);
     }
 
     /// Puts a transfer where it has to wait its turn.
@@ -392,8 +338,7 @@ fn watch(epoll: &OwnedFd, what: BorrowedFd<'_>) -> io::Result<()> {
 
 impl Link for NbdLink {
     fn submit(&mut self, batch: &[Transfer], frames: &mut [Frame], now: Instant) {
-        let is_gone = !self.is_up()
-            && (!self.is_patient || now.0.saturating_sub(self.down_since.0) > self.uri.timeout_ns);
+        let is_gone = !self.is_up() && self.absence.is_given_up(now);
         for &transfer in batch {
             let Transfer { kind, page: PageNo(page), count, .. } = transfer;
             if kind == TransferKind::Trim {
@@ -448,5 +393,37 @@ impl Link for NbdLink {
 
     fn capacity_pages(&self) -> u32 {
         self.pages
+    }
+}
+
+impl Door for NbdLink {
+    fn is_up(&self) -> bool {
+        !self.connections.is_empty()
+    }
+
+    fn losses(&self) -> u32 {
+        self.absence.losses()
+    }
+
+    fn set_patient(&mut self, is_patient: bool) {
+        self.absence.set_patient(is_patient);
+    }
+
+    /// Need not be read.
+    fn event_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.epoll.as_fd())
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    fn is_trimming(&self) -> bool {
+        !self.trims.is_idle()
+    }
+
+    fn twin(&self) -> io::Result<OpenTwin> {
+        let open = NbdLink::twin(self);
+        Ok(Box::new(move || Ok(Box::new(open()?))))
     }
 }

@@ -8,19 +8,13 @@
 //! A request moves a run of consecutive pages, each with a frame of its own. Refuses to know connections.
 
 use super::proto::{Command, Request as Header};
+use crate::absence::Asked;
 use farmem::{Instant, PAGE_SIZE, Transfer, TransferKind};
 use zerocopy::IntoBytes;
 
 /// A request's place in [`Requests`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Slot(u32);
-
-/// A transfer and when it was submitted, from which its deadline counts.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
-    pub(super) transfer: Transfer,
-    pub(super) at: Instant,
-}
 
 /// One request. Keeps its memory when its slot is used again.
 pub(super) struct Request {

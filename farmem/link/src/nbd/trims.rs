@@ -8,7 +8,8 @@
 //!
 //! Refuses to remember more than so many runs: a trim is best effort.
 
-use super::request::{Asked, Slot};
+use super::request::Slot;
+use crate::absence::Asked;
 use std::collections::VecDeque;
 
 /// Runs that wait; the oldest is forgotten.

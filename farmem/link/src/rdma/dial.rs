@@ -3,7 +3,7 @@
 //! ```text
 //!   connect ─► port (the GID of that connection's address) ─► two queue pairs ─► handshake ─► connected
 //!                │                                            closed: the other side ends its pairs
-//!                └─ adapter: domain, frames registered 2 MiB at a time as transfers first name them, for good
+//!                └─ adapter: domain, frames registered as transfers first name them (registered)
 //! ```
 //!
 //! Everything here blocks, for no longer than the URI's timeout altogether. Refuses a node that lends less than is asked for.
@@ -13,6 +13,7 @@ use super::fabric::{COMPLETIONS_MAX, Dial, End, Fabric, LANE_PAGES_MAX, Move, Ou
 use super::handshake::ask;
 use super::port::{Port, open_port};
 use super::proto::{Answer, LANES, Lane, Secret, Side, draw_nonce, draw_psns};
+use super::registered::Registered;
 use super::uri::RdmaUri;
 use super::verbs::{
     Completion, Completions, Domain, QueuePair, Region, Step, Way, device_names, status_name,
@@ -20,16 +21,14 @@ use super::verbs::{
 use crate::nbd::dial::{explain, reach_tcp};
 use crate::nbd::proto::Generation;
 use crate::redial::Redial;
-use farmem::{Frame, FrameNo, PAGE_SIZE};
+use crate::window::Stretch;
+use farmem::{Frame, PAGE_SIZE};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Frames that are registered together: 2 MiB, what a huge page has. Local memory is registered as it is used, because the
-/// arena has room for much more than that.
-const REGION_FRAMES: usize = 512;
 /// The lane in a completion's id.
 const LANE_SHIFT: u32 = 56;
 
@@ -37,38 +36,7 @@ const LANE_SHIFT: u32 = 56;
 pub(super) struct Adapter {
     port: Port,
     domain: Arc<Domain>,
-    frames: Mutex<Registered>,
-}
-
-/// The regions of the frames, by [`REGION_FRAMES`].
-#[derive(Default)]
-struct Registered {
-    /// Where the frames begin.
-    base: usize,
-    regions: Vec<Option<Region>>,
-}
-
-impl Registered {
-    /// The region of a frame, and where in it the frame is.
-    fn of(&mut self, domain: &Arc<Domain>, frames: &[Frame], frame: FrameNo) -> io::Result<(&Region, usize)> {
-        if self.base != frames.as_ptr().addr() {
-            *self = Registered { base: frames.as_ptr().addr(), regions: Vec::new() };
-        }
-        let (number, offset) = (frame.0 as usize / REGION_FRAMES, frame.0 as usize % REGION_FRAMES);
-        if self.regions.len() <= number {
-            self.regions.resize_with(number + 1, || None);
-        }
-        let place = &mut self.regions[number];
-        let region = match place {
-            Some(region) => region,
-            None => {
-                let start = number * REGION_FRAMES;
-                let end = (start + REGION_FRAMES).min(frames.len());
-                place.insert(domain.register_frames(&frames[start..end])?)
-            }
-        };
-        Ok((region, offset * PAGE_SIZE))
-    }
+    frames: Mutex<Registered<Region>>,
 }
 
 impl Adapter {
@@ -238,7 +206,8 @@ impl Fabric for Verbs {
         for step in chain {
             let offset = u64::from(step.page.0) * PAGE_SIZE as u64;
             assert!(offset + PAGE_SIZE as u64 <= self.bytes, "page {} is not lent", step.page.0);
-            let (region, at) = registered.of(&self.adapter.domain, frames, step.frame)?;
+            let register = |frames: &[Frame]| self.adapter.domain.register_frames(frames);
+            let (region, at) = registered.of(frames, step.frame, register)?;
             self.steps.push(Step {
                 local: region.local(at, PAGE_SIZE as u32),
                 remote_address: self.address + offset,
@@ -259,6 +228,11 @@ impl Fabric for Verbs {
             ends.extend(self.taken.drain(..).map(|completion| end_of(&completion)));
         }
         Ok(())
+    }
+
+    fn set_stretches(&mut self, number: u64, stretches: &[Stretch]) {
+        let mut registered = self.adapter.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        registered.set(number, stretches);
     }
 
     fn arm(&mut self) -> io::Result<()> {

@@ -10,6 +10,7 @@
 
 use super::proto::LANES;
 use crate::nbd::proto::Generation;
+use crate::window::Stretch;
 use farmem::{Frame, FrameNo, PageNo};
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -81,6 +82,10 @@ pub trait Fabric: Send {
     /// # Errors
     /// The completion queue is broken.
     fn poll(&mut self, frames: &mut [Frame], ends: &mut Vec<End>) -> io::Result<()>;
+
+    /// From now on frames lie in these stretches, and the device forgets all others. Nothing is under way. The number is
+    /// another one each time that they change; without this call all frames are one stretch.
+    fn set_stretches(&mut self, number: u64, stretches: &[Stretch]);
 
     /// Lets an event fd become readable at the next completion. What completes before this returns may go untold.
     ///

@@ -19,10 +19,13 @@ use super::fabric::{
 };
 use super::proto::LANES;
 use super::uri::RdmaUri;
+use crate::absence::{Absence, Asked};
 use crate::ended::Ended;
 use crate::monotonic_now;
 use crate::nbd::proto::Generation;
 use crate::redial::Redial;
+use crate::set::{Door, OpenTwin};
+use crate::window::Stretch;
 use farmem::{Frame, Instant, Landed, Link, LinkError, PAGE_SIZE, PageNo, Transfer, TransferKind};
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::time::Timespec;
@@ -68,13 +71,6 @@ impl fmt::Display for RdmaCounts {
     }
 }
 
-/// A transfer and when it was submitted, from which its deadline counts.
-#[derive(Clone, Copy, Debug)]
-struct Asked {
-    transfer: Transfer,
-    at: Instant,
-}
-
 /// What waits for a lane and what is on it, in the order of the work requests.
 #[derive(Default)]
 struct LaneQueue {
@@ -86,22 +82,20 @@ struct LaneQueue {
 
 /// Far memory on a memory node, over RDMA.
 pub struct RdmaLink {
-    /// For the log.
-    name: String,
     /// For twins; none over a fabric that is no device.
     uri: Option<RdmaUri>,
     /// Readable when something completes after the queue was armed, when the node hangs up, or when it is back.
     epoll: OwnedFd,
     pages: u32,
-    timeout_ns: u64,
     generation: Generation,
+    /// Where the frames lie, if that was said, and how often.
+    stretches: Vec<Stretch>,
+    stretches_number: u64,
     /// `None` while the node is gone.
     fabric: Option<Box<dyn Fabric>>,
     dial: Option<Box<dyn Dial>>,
     lanes: [LaneQueue; LANES],
-    down_since: Instant,
-    is_patient: bool,
-    losses: u32,
+    absence: Absence,
     ended: Ended,
     /// Submitted and not landed.
     in_flight: usize,
@@ -159,18 +153,16 @@ impl RdmaLink {
             watch(&epoll, bell)?;
         }
         let mut link = RdmaLink {
-            name,
             uri: None,
             epoll,
             pages: reached.pages,
-            timeout_ns,
             generation: reached.generation,
+            stretches: Vec::new(),
+            stretches_number: 0,
             fabric: None,
             dial,
             lanes: Default::default(),
-            down_since: Instant(0),
-            is_patient: true,
-            losses: 0,
+            absence: Absence::new(name, timeout_ns),
             ended: Ended::default(),
             in_flight: 0,
             spin_until: Instant(0),
@@ -183,27 +175,6 @@ impl RdmaLink {
         };
         link.install(reached)?;
         Ok(link)
-    }
-
-    /// Becomes readable when something arrives while nobody looks. To be watched for edges; it need not be read.
-    pub fn event_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
-    }
-
-    /// Whether the node is there, as far as is known.
-    pub fn is_up(&self) -> bool {
-        self.fabric.is_some()
-    }
-
-    /// How often the node has come back without what was written to it. See [`NbdLink::losses`](crate::NbdLink::losses).
-    pub fn losses(&self) -> u32 {
-        self.losses
-    }
-
-    /// Whether transfers wait for a node that is gone until their deadline (as they do at first), or fail at once because
-    /// somebody else has the page too.
-    pub fn set_patient(&mut self, is_patient: bool) {
-        self.is_patient = is_patient;
     }
 
     /// What it has asked of its device.
@@ -220,12 +191,16 @@ impl RdmaLink {
         let known = self.generation;
         Ok(move || {
             let (reached, _) = dial_twin(&uri, known)?;
-            let twin = RdmaLink::over(uri.to_string(), uri.timeout_ns, reached, None)?;
-            Ok(RdmaLink { is_patient: false, ..twin })
+            let mut twin = RdmaLink::over(uri.to_string(), uri.timeout_ns, reached, None)?;
+            twin.absence.set_patient(false);
+            Ok(twin)
         })
     }
 
-    fn install(&mut self, reached: Reached) -> io::Result<()> {
+    fn install(&mut self, mut reached: Reached) -> io::Result<()> {
+        if self.stretches_number > 0 {
+            reached.fabric.set_stretches(self.stretches_number, &self.stretches);
+        }
         for event in reached.fabric.event_fds() {
             watch(&self.epoll, event)?;
         }
@@ -314,7 +289,7 @@ impl RdmaLink {
 
     /// A work request that would fail again fails for good; it leaves a gap in its lane, whose pair is broken anyway.
     fn refuse(&mut self, end: &End, landed: &mut Vec<Landed>) {
-        log::warn!("far memory '{}': a page was refused: {}", self.name, end.words);
+        log::warn!("far memory '{}': a page was refused: {}", self.absence.name(), end.words);
         let queue = &mut self.lanes[end.lane];
         let place = end.id.checked_sub(queue.first_id).map(|place| place as usize);
         if let Some(asked) = place.and_then(|place| queue.flight.remove(place)) {
@@ -336,17 +311,16 @@ impl RdmaLink {
     /// Why the node counts as gone, if it has kept somebody waiting too long.
     fn overdue(&self, now: Instant) -> Option<io::Error> {
         let mut oldest = self.lanes.iter().filter_map(|lane| lane.flight.front());
-        let is_late = oldest.any(|asked| now.0.saturating_sub(asked.at.0) > self.timeout_ns);
+        let is_late = oldest.any(|asked| now.0.saturating_sub(asked.at.0) > self.absence.timeout_ns());
         is_late.then(|| io::Error::new(io::ErrorKind::TimedOut, "no completion in time"))
     }
 
     /// The node is gone: what was under way waits for it, or fails.
     fn break_down(&mut self, why: &io::Error, now: Instant) {
-        log::warn!("far memory '{}' is down: {why}", self.name);
+        self.absence.begin(why, now);
         // From here on no device touches a frame for this link.
         self.fabric = None;
         self.is_armed = false;
-        self.down_since = now;
         for lane in &mut self.lanes {
             for asked in lane.flight.drain(..).rev() {
                 lane.waiting.push_front(asked);
@@ -363,18 +337,10 @@ impl RdmaLink {
         }
     }
 
-    /// Fails what waits for a node that is gone: everything, or (with patience) what has waited too long.
+    /// Fails what waits for a node that is gone, as far as it is not to wait longer.
     fn give_up(&mut self, now: Instant) {
-        let earliest = Instant(now.0.saturating_sub(self.timeout_ns));
-        let (is_patient, ended) = (self.is_patient, &mut self.ended);
         for lane in &mut self.lanes {
-            lane.waiting.retain(|asked| {
-                let may_wait = is_patient && asked.at >= earliest;
-                if !may_wait {
-                    ended.push(asked.transfer, Err(LinkError::Down), now);
-                }
-                may_wait
-            });
+            self.absence.give_up(&mut lane.waiting, &mut self.ended, now);
         }
     }
 
@@ -390,31 +356,16 @@ impl RdmaLink {
     /// The node is back, with or without what was written to it.
     fn welcome(&mut self, reached: Reached, now: Instant) {
         let is_same = reached.generation == self.generation;
-        let down_ms = now.0.saturating_sub(self.down_since.0) / 1_000_000;
         if reached.pages < self.pages {
-            log::warn!("far memory '{}' is back, smaller than before: not used", self.name);
+            log::warn!("far memory '{}' is back, smaller than before: not used", self.absence.name());
             return self.dial_again();
         }
         if let Err(error) = self.install(reached) {
-            log::warn!("far memory '{}': cannot watch its completions: {error}", self.name);
+            log::warn!("far memory '{}': cannot watch its completions: {error}", self.absence.name());
             return self.dial_again();
         }
-        if is_same {
-            log::info!("far memory '{}' is back after {down_ms} ms", self.name);
-            return;
-        }
-        log::warn!("far memory '{}' is back after {down_ms} ms, without its content", self.name);
-        self.losses += 1;
-        let ended = &mut self.ended;
-        for lane in &mut self.lanes {
-            lane.waiting.retain(|asked| {
-                let is_write = asked.transfer.kind == TransferKind::WriteBack;
-                if !is_write {
-                    ended.push(asked.transfer, Err(LinkError::Lost), now);
-                }
-                is_write
-            });
-        }
+        let queues = self.lanes.iter_mut().map(|lane| &mut lane.waiting);
+        self.absence.end(is_same, queues, &mut self.ended, now);
     }
 
     /// Whether anything may complete.
@@ -445,8 +396,7 @@ fn watch(epoll: &OwnedFd, what: BorrowedFd<'_>) -> io::Result<()> {
 
 impl Link for RdmaLink {
     fn submit(&mut self, batch: &[Transfer], frames: &mut [Frame], now: Instant) {
-        let is_gone =
-            !self.is_up() && (!self.is_patient || now.0.saturating_sub(self.down_since.0) > self.timeout_ns);
+        let is_gone = !self.is_up() && self.absence.is_given_up(now);
         for &transfer in batch {
             let Transfer { kind, page: PageNo(page), .. } = transfer;
             if kind == TransferKind::Trim {
@@ -513,5 +463,46 @@ impl Link for RdmaLink {
 
     fn capacity_pages(&self) -> u32 {
         self.pages
+    }
+}
+
+impl Door for RdmaLink {
+    fn is_up(&self) -> bool {
+        self.fabric.is_some()
+    }
+
+    fn losses(&self) -> u32 {
+        self.absence.losses()
+    }
+
+    fn set_patient(&mut self, is_patient: bool) {
+        self.absence.set_patient(is_patient);
+    }
+
+    /// Need not be read.
+    fn event_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.epoll.as_fd())
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    fn set_stretches(&mut self, stretches: &[Stretch]) {
+        assert!(!self.is_moving(), "a frame that is in flight stays where it is");
+        self.stretches_number += 1;
+        self.stretches = stretches.to_vec();
+        if let Some(fabric) = &mut self.fabric {
+            fabric.set_stretches(self.stretches_number, &self.stretches);
+        }
+    }
+
+    fn rdma_counts(&self) -> Option<RdmaCounts> {
+        Some(self.counts())
+    }
+
+    fn twin(&self) -> io::Result<OpenTwin> {
+        let open = RdmaLink::twin(self)?;
+        Ok(Box::new(move || Ok(Box::new(open()?))))
     }
 }

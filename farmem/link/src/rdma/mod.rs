@@ -5,6 +5,7 @@
 //!   link       queues, chains, deadlines, what to do when the node is gone
 //!   port       which device, port and GID
 //!   proto      what both sides tell each other first, over TCP, proving that they know a secret (handshake: in which order)
+//!   registered which frames a device knows
 //!   verbs      the library: regions, queue pairs, completions (raw: its structs; answer: its errors)
 //!   check      tries it on this machine, and says in plain words what is missing
 //! ```
@@ -20,6 +21,7 @@ mod link;
 pub mod port;
 pub mod proto;
 mod raw;
+pub mod registered;
 mod uri;
 #[allow(unsafe_code)]
 pub mod verbs;

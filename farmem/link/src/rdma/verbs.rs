@@ -1,4 +1,4 @@
-//! RDMA verbs, over libibverbs as it is found at run time: all unsafe code of this folder.
+//! RDMA verbs, over libibverbs: with `library`, which finds it, all unsafe code of this folder.
 //!
 //! ```text
 //!   Library ─► Device ─► Domain ─┬─► Region         registered memory, with its keys
@@ -6,17 +6,23 @@
 //! ```
 //!
 //! Everything keeps what it was made from alive, so nothing is destroyed under another. Refuses to know pages, peers and
-//! deadlines. Needs nothing at build time; a machine without library or device gets one line that says so.
+//! deadlines. A machine without library or device gets one line that says so. The tests run all of it over a library that is
+//! none, under Miri too (`make miri`).
+
+mod library;
+#[cfg(test)]
+mod tests;
 
 use super::answer::{done, made, missing};
 use super::raw::{self, Address, PairAttributes, Piece, SendRequest, WorkCompletion};
 use crate::arena::{self, Arena};
 use farmem::Frame;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use library::{Functions, library};
+use std::ffi::{CStr, c_int, c_void};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr::{NonNull, null_mut};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// Completions that are taken from the library at a time.
 const TAKEN_TOGETHER_MAX: usize = 16;
@@ -28,76 +34,13 @@ const RETRIES_MAX: u8 = 7;
 /// A peer that has no receive posted is asked again after 0.64 ms. One-sided operations need none.
 const RNR_TIMER: u8 = 12;
 
-macro_rules! functions {
-    ($($name:ident($($argument:ty),*) $(-> $result:ty)?;)*) => {
-        /// Everything that is looked up in the library.
-        struct Functions {
-            $($name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
-        }
-
-        impl Functions {
-            /// Looks all of them up.
-            ///
-            /// # Safety
-            /// The library is libibverbs.so.1, and is never closed.
-            unsafe fn of(library: &libloading::Library) -> Result<Functions, libloading::Error> {
-                Ok(Functions {
-                    $(
-                        // SAFETY: the caller says which library it is, and this is its function's type.
-                        $name: unsafe { *library.get(concat!("ibv_", stringify!($name)).as_bytes())? },
-                    )*
-                })
-            }
-        }
-    };
-}
-
-functions! {
-    get_device_list(*mut c_int) -> *mut *mut raw::Device;
-    free_device_list(*mut *mut raw::Device);
-    get_device_name(*mut raw::Device) -> *const c_char;
-    open_device(*mut raw::Device) -> *mut raw::Context;
-    close_device(*mut raw::Context) -> c_int;
-    query_device(*mut raw::Context, *mut raw::DeviceAttributes) -> c_int;
-    query_port(*mut raw::Context, u8, *mut raw::PortAttributes) -> c_int;
-    alloc_pd(*mut raw::Context) -> *mut raw::Domain;
-    dealloc_pd(*mut raw::Domain) -> c_int;
-    reg_mr(*mut raw::Domain, *mut c_void, usize, c_int) -> *mut raw::Region;
-    dereg_mr(*mut raw::Region) -> c_int;
-    create_comp_channel(*mut raw::Context) -> *mut raw::Channel;
-    destroy_comp_channel(*mut raw::Channel) -> c_int;
-    create_cq(*mut raw::Context, c_int, *mut c_void, *mut raw::Channel, c_int) -> *mut raw::CompletionQueue;
-    destroy_cq(*mut raw::CompletionQueue) -> c_int;
-    get_cq_event(*mut raw::Channel, *mut *mut raw::CompletionQueue, *mut *mut c_void) -> c_int;
-    ack_cq_events(*mut raw::CompletionQueue, u32);
-    create_qp(*mut raw::Domain, *mut raw::InitAttributes) -> *mut raw::QueuePair;
-    modify_qp(*mut raw::QueuePair, *mut PairAttributes, c_int) -> c_int;
-    destroy_qp(*mut raw::QueuePair) -> c_int;
-    wc_status_str(u32) -> *const c_char;
-}
-
-/// What is never closed.
-static LIBRARY: OnceLock<Result<Functions, String>> = OnceLock::new();
-
-/// The library, opened at the first call.
-fn library() -> io::Result<&'static Functions> {
-    let opened = LIBRARY.get_or_init(|| {
-        // SAFETY: libibverbs has no initialisers but its own, which expect to be run by dlopen.
-        let library = unsafe { libloading::Library::new("libibverbs.so.1") };
-        let library = Box::leak(Box::new(library.map_err(|error| error.to_string())?));
-        // SAFETY: it is that library, and it is never closed.
-        unsafe { Functions::of(library) }.map_err(|error| error.to_string())
-    });
-    opened.as_ref().map_err(|why| missing(why))
-}
-
 /// The names of the devices of this machine.
 ///
 /// # Errors
 /// One line, if there is no library or no device.
 pub fn device_names() -> io::Result<Vec<String>> {
     let mut names = Vec::new();
-    with_devices(|library, device| {
+    with_devices(library()?, |library, device| {
         names.push(name_of(library, device));
         None::<()>
     })?;
@@ -112,9 +55,9 @@ fn name_of(library: &Functions, device: *mut raw::Device) -> String {
 
 /// Shows every device to `look`, until it answers something.
 fn with_devices<T>(
+    library: &'static Functions,
     mut look: impl FnMut(&'static Functions, *mut raw::Device) -> Option<T>,
 ) -> io::Result<Option<T>> {
-    let library = library()?;
     let mut count = 0;
     // SAFETY: the library writes the count of the list that it gives.
     let list = unsafe { (library.get_device_list)(&mut count) };
@@ -176,7 +119,11 @@ impl Device {
     /// # Errors
     /// One line, if there is none or it cannot be opened.
     pub fn open(name: &str) -> io::Result<Arc<Device>> {
-        let opened = with_devices(|library, device| {
+        Device::open_of(library()?, name)
+    }
+
+    fn open_of(library: &'static Functions, name: &str) -> io::Result<Arc<Device>> {
+        let opened = with_devices(library, |library, device| {
             // SAFETY: the device is of a list that has not been freed.
             (name_of(library, device) == name).then(|| (library, unsafe { (library.open_device)(device) }))
         })?;
@@ -267,8 +214,9 @@ impl Domain {
         assert!(arena::is_in_arena(frames), "frames for RDMA lie in an arena");
         let (start, len) = (NonNull::from(frames).cast(), size_of_val(frames));
         arena::note_registered(frames);
-        // SAFETY: an arena is mapped for ever, and from now on no frame of these is given back to the system. The
-        // device writes to a frame only while a transfer is in flight, when nobody else looks at it.
+        // SAFETY: an arena is mapped for ever, and from now on no frame of these is given back to the system; where a window's
+        // frames come to be other memory the device keeps the old pages, which nobody sees any more, and is told to forget
+        // them. It writes to a frame only while a transfer is in flight, when nobody else looks at it.
         unsafe { self.register(start, len, false) }
     }
 
@@ -406,7 +354,10 @@ impl Completions {
             unsafe { (library.destroy_comp_channel)(channel.as_ptr()) };
         })?;
         let completions = Arc::new(Completions { queue, channel, device: Arc::clone(device) });
-        rustix::io::ioctl_fionbio(completions.event_fd(), true)?;
+        // Miri has no such call, and the library that is none no such descriptor.
+        if !cfg!(miri) {
+            rustix::io::ioctl_fionbio(completions.event_fd(), true)?;
+        }
         Ok(completions)
     }
 
@@ -672,22 +623,5 @@ impl Drop for QueuePair {
     fn drop(&mut self) {
         // SAFETY: it was made once. When this returns the device touches no memory for it any more.
         unsafe { (self.domain.device.library.destroy_qp)(self.pair.as_ptr()) };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_machine_without_a_device_is_told_so_in_one_line() {
-        // On a machine that has one this says nothing.
-        if let Err(error) = device_names() {
-            let line = error.to_string();
-            assert!(line.starts_with("rdma:// needs libibverbs and an RDMA device: "), "{line}");
-            assert!(!line.contains('\n'));
-        }
-        let none = Device::open("no such device").err().expect("nobody calls a device so");
-        assert!(none.to_string().starts_with("rdma:// needs libibverbs and an RDMA device: "));
     }
 }

@@ -51,6 +51,9 @@ impl LinkSet {
         }
         self.repair.start_copier().map_err(|error| OpenError(format!("no copier: {error}")))?;
         door.set_patient(self.copies == 1);
+        if let Some(stretches) = &self.stretches {
+            door.set_stretches(stretches);
+        }
         log::info!("far memory '{name}' is added: {slabs} slabs");
         self.members.push(Member::new(name, door, slabs));
         self.repair.is_due = true;

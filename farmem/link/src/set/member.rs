@@ -9,6 +9,7 @@ use crate::mem::MemLink;
 use crate::nbd::NbdLink;
 use crate::rdma::{RdmaCounts, RdmaLink};
 use crate::uri::FarUri;
+use crate::window::Stretch;
 use farmem::{Frame, Instant, Landed, Link, PageNo, Transfer, TransferKind};
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -23,7 +24,8 @@ pub trait Door: Link {
         true
     }
 
-    /// How often it has come back without its content. May only grow in [`Link::poll_landed`] and
+    /// How often it has come back without its content: whoever sees the number grow takes every page for lost that was not
+    /// written since. May only grow in [`Link::poll_landed`] and
     /// [`Link::wait_landed`], and nothing that was submitted before may be written after that has returned.
     fn losses(&self) -> u32 {
         0
@@ -46,6 +48,9 @@ pub trait Door: Link {
     fn is_trimming(&self) -> bool {
         false
     }
+
+    /// See [`LinkSet::set_stretches`](super::LinkSet::set_stretches).
+    fn set_stretches(&mut self, _stretches: &[Stretch]) {}
 
     /// What it has asked of an RDMA device, if it uses one.
     fn rdma_counts(&self) -> Option<RdmaCounts> {
@@ -73,68 +78,6 @@ impl Door for DaxLink {}
 impl Door for FileLink {
     fn event_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.event_fd())
-    }
-}
-
-impl Door for NbdLink {
-    fn is_up(&self) -> bool {
-        self.is_up()
-    }
-
-    fn losses(&self) -> u32 {
-        self.losses()
-    }
-
-    fn set_patient(&mut self, is_patient: bool) {
-        self.set_patient(is_patient);
-    }
-
-    fn event_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.event_fd())
-    }
-
-    fn is_remote(&self) -> bool {
-        true
-    }
-
-    fn is_trimming(&self) -> bool {
-        self.is_trimming()
-    }
-
-    fn twin(&self) -> io::Result<OpenTwin> {
-        let open = NbdLink::twin(self);
-        Ok(Box::new(move || Ok(Box::new(open()?))))
-    }
-}
-
-impl Door for RdmaLink {
-    fn is_up(&self) -> bool {
-        self.is_up()
-    }
-
-    fn losses(&self) -> u32 {
-        self.losses()
-    }
-
-    fn set_patient(&mut self, is_patient: bool) {
-        self.set_patient(is_patient);
-    }
-
-    fn event_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.event_fd())
-    }
-
-    fn is_remote(&self) -> bool {
-        true
-    }
-
-    fn rdma_counts(&self) -> Option<RdmaCounts> {
-        Some(self.counts())
-    }
-
-    fn twin(&self) -> io::Result<OpenTwin> {
-        let open = RdmaLink::twin(self)?;
-        Ok(Box::new(move || Ok(Box::new(open()?))))
     }
 }
 

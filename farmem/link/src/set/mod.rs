@@ -30,6 +30,7 @@ use crate::ended::Ended;
 use crate::monotonic_now;
 use crate::rdma::RdmaCounts;
 use crate::uri::FarUri;
+use crate::window::Stretch;
 use copies::UnderWay;
 use farmem::{Frame, Instant, Landed, Link, Transfer};
 use member::{Member, numbers};
@@ -55,6 +56,8 @@ pub struct LinkSet {
     refused: Ended,
     under_way: UnderWay,
     repair: Repair,
+    /// For members that come later.
+    stretches: Option<Vec<Stretch>>,
     /// Scratch.
     ends: Vec<Landed>,
 }
@@ -162,8 +165,22 @@ impl LinkSet {
             refused: Ended::default(),
             under_way: UnderWay::default(),
             repair,
+            stretches: None,
             ends: Vec::new(),
         })
+    }
+
+    /// Says where the frames lie from now on, and that the memory there may be other than it was: an RDMA device forgets
+    /// what it knew of them, and learns each stretch for itself. Without this call all frames are one stretch, for good.
+    ///
+    /// # Panics
+    /// If anything is in flight.
+    pub fn set_stretches(&mut self, stretches: Vec<Stretch>) {
+        assert_eq!(self.in_flight(), 0, "a frame that is in flight stays where it is");
+        for door in self.members.iter_mut().filter_map(|member| member.door.as_mut()) {
+            door.set_stretches(&stretches);
+        }
+        self.stretches = Some(stretches);
     }
 
     /// Every link and how it is.
