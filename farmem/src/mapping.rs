@@ -99,8 +99,8 @@ pub trait Mapping: Sized {
     fn get(&self, page: PageNo) -> Entry;
     /// Notes where a page is from now on; a resident page counts as not used.
     fn set(&mut self, page: PageNo, entry: Entry);
-    /// Makes an untouched page resident; false, and nothing is changed, if it is not untouched or its entry has still to be
-    /// made.
+    /// Makes an untouched page resident; false, and nothing is changed, if it is not untouched or its entry has
+    /// still to be made.
     #[inline]
     fn settle_untouched(&mut self, page: PageNo, frame: FrameNo) -> bool {
         let is_untouched = self.get(page) == Entry::Untouched;

@@ -1,9 +1,9 @@
 //! More is asked for at once than fits: fifty clients, each in need of seventeen pages, over frames for a third of them.
 //!
-//! Once every page that landed was the only frame to be had for the next page that was needed, so each client lost its pages
-//! to the others before it had them all, and all of them fetched for ever what none of them could use. So a wait's
-//! pages are asked for only when its whole set fits beside the sets that are under way, and what has landed for one is not
-//! taken for another. Under a virtual clock, with landings in any order.
+//! Once every page that landed was the only frame to be had for the next page that was needed, so clients lost their pages to
+//! each other before they had them all, and fetched half as many again, over and over. So a wait's pages are asked for
+//! only when its whole set fits beside the sets that are under way, and what has landed for one is not taken for another.
+//! Under a virtual clock, with landings in any order.
 
 use engine::ClientId;
 use farmem::Prefetch;
@@ -75,18 +75,18 @@ impl Crowd {
         let (mut asked, mut answered, mut turns) = (0, 0, 0);
         let mut is_busy = [false; CLIENTS];
         while answered < count {
-            for index in 0..CLIENTS {
-                if is_busy[index] && self.read(index) {
-                    is_busy[index] = false;
+            for (index, is_busy) in is_busy.iter_mut().enumerate() {
+                if *is_busy && self.read(index) {
+                    *is_busy = false;
                     answered += 1;
                 }
-                if !is_busy[index] && asked < count {
+                if !*is_busy && asked < count {
                     let key = format!("key:{}", rng.below(KEYS));
                     let request = format!("*2\r\n$3\r\nGET\r\n${}\r\n{key}\r\n", key.len());
                     self.clients[index].1 = format!("${VALUE_BYTES}\r\n").len() + VALUE_BYTES + 2;
                     let id = self.clients[index].0;
                     self.world.engine.handle_input(id, request.as_bytes(), self.world.now);
-                    (is_busy[index], asked) = (true, asked + 1);
+                    (*is_busy, asked) = (true, asked + 1);
                 }
             }
             self.world.turn();

@@ -53,8 +53,8 @@ impl<M: Mapping> Residency<M> {
         Ok(frame)
     }
 
-    /// Most of what [`Residency::resolve`] is asked for, and all that most traps need: the first write to an untouched page,
-    /// with a frame of zeros at hand. False, and nothing is done, if it is anything else.
+    /// Most of what [`Residency::resolve`] is asked for, and all that most traps need: the first write to an
+    /// untouched page, with a frame of zeros at hand. False, and nothing is done, if it is anything else.
     #[inline]
     pub fn first_write(&mut self, page: PageNo) -> bool {
         let Some(frame) = self.pool.zeroed() else { return false };

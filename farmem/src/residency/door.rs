@@ -111,8 +111,10 @@ impl<M: Mapping> Residency<M> {
             Entry::Remote(_) | Entry::Fetching(_) => {
                 let is_planned = self.planned > 0 && self.plan.get(self.planned - 1) == Some(&page);
                 self.counters.unplanned_faults += u64::from(!is_planned);
-                if self.bring(page)?.is_none() {
-                    return Ok(Resolved::Zeros);
+                let Some(frame) = self.bring(page)? else { return Ok(Resolved::Zeros) };
+                if !is_planned {
+                    // Who waited for it is here, and pins nothing.
+                    self.pool.forsake(frame);
                 }
             }
         }
@@ -124,7 +126,9 @@ impl<M: Mapping> Residency<M> {
     pub(super) fn fault(&mut self, page: PageNo) -> Result<FrameNo, PagerError> {
         self.counters.unplanned_faults += 1;
         let frame = self.bring(page)?;
-        Ok(frame.expect("a page that was far does not become untouched by waiting for it"))
+        let frame = frame.expect("a page that was far does not become untouched by waiting for it");
+        self.pool.forsake(frame);
+        Ok(frame)
     }
 
     /// Waits until `page` is here; `None` if it is untouched.

@@ -406,8 +406,8 @@ impl FrameTable {
         self.zeroed.pop()
     }
 
-    /// A free frame for the caller to fill with zeros and give to [`FrameTable::keep_zeroed`]; `None` if none is wanted,
-    /// or there are no others.
+    /// A free frame for the caller to fill with zeros and give to [`FrameTable::keep_zeroed`]; `None` if none is
+    /// wanted, or there are no others.
     #[inline]
     pub(super) fn take_to_zero(&mut self) -> Option<FrameNo> {
         if self.zeroed_wanted == 0 {

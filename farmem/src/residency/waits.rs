@@ -192,7 +192,8 @@ impl Waits {
         self.failed.reserve(in_flight_max);
     }
 
-    /// Begins a wait that takes so many frames, `fresh` of them free ones. It stands behind those that are not admitted.
+    /// Begins a wait that takes so many frames, `fresh` of them free ones. It stands behind those that are not
+    /// admitted.
     pub(super) fn begin(&mut self, frames: u32, fresh: u32, want: &PageSet, now: Instant) -> Ticket {
         let ticket = self.waits.insert(frames, fresh, want, now);
         // Landing allocates nothing: it may happen in a trap.
@@ -210,7 +211,8 @@ impl Waits {
         (admitted == 0 || admitted + wait.frames <= frames_max).then_some(ticket)
     }
 
-    /// Admits a wait; answers its set, to be given back to [`Waits::begin_landing`] once every missing page is named by `need`.
+    /// Admits a wait; answers its set, to be given back to [`Waits::begin_landing`] once every missing page is
+    /// named by `need`.
     pub(super) fn admit(&mut self, ticket: Ticket) -> PageSet {
         match self.queued.front() {
             Some(&first) if first == ticket => drop(self.queued.pop_front()),
