@@ -53,6 +53,7 @@ class Pair:
         self.servers, self.password = (theirs, ours), password
         self.control = self.controls()
         self.named, self.current = {}, "a"
+        self.unplanned = 0
 
     def controls(self):
         connections = tuple(server.connect() for server in self.servers)
@@ -81,14 +82,21 @@ class Pair:
         """Sends every page of ours to far memory (twice: the first call writes the dirty ones back)."""
         if not self.servers[1].is_ours:
             return
+        self.count_unplanned()
+        for _ in range(2):
+            reply = self.control[1].command("FARMEM", "EVICT", "ALL")
+            assert reply[:1] != b"-", f"FARMEM EVICT ALL: {reply!r}"
+
+    def count_unplanned(self):
+        """Remembers the most that ours has told: a script may set the counter to zero."""
+        if not self.servers[1].is_ours:
+            return
         try:
             for connection in self.control:
                 connection.command("PING")
         except Closed:  # a script has killed it
             self.control = self.controls()
-        for _ in range(2):
-            reply = self.control[1].command("FARMEM", "EVICT", "ALL")
-            assert reply[:1] != b"-", f"FARMEM EVICT ALL: {reply!r}"
+        self.unplanned = max(self.unplanned, servers.unplanned_faults(self.control[1]))
 
 
 def ask(connection, words):
@@ -206,6 +214,7 @@ def run_group(pair, group, tally, way):
             case _:
                 run_one(pair, step, tally, way)
     flush()
+    pair.count_unplanned()
 
 
 def run_script(path, options, tally):
@@ -218,15 +227,24 @@ def run_script(path, options, tally):
             ours = stack.enter_context(
                 servers.running(options.binary, options.local_memory, options.far_memory, options.prefetch, directives))
             pair = Pair(theirs, ours, password)
+            unplanned = 0
             for group in groups:
                 try:
                     run_group(pair, group, tally, way)
+                    unplanned = max(unplanned, pair.unplanned)
                 except (AssertionError, ValueError, Closed, OSError) as error:
                     words = f"{type(error).__name__} {error}"
                     tally.note(False, f"{path.name} {way}", f"group `{group.name}`: {words}", b"", ours.last_words().encode())
                     if not ours.alive():
                         break
                     pair = Pair(theirs, ours, password)
+            all_was_planned(options, tally, f"{path.name} {way}", unplanned)
+
+
+def all_was_planned(options, tally, where, unplanned):
+    """Asking ahead, ours touches no page that no plan had named."""
+    if options.prefetch == "ahead":
+        tally.note(unplanned == 0, where, "unplanned faults", b"0", b"%d" % unplanned)
 
 
 def run_session(options, tally):
@@ -240,6 +258,8 @@ def run_session(options, tally):
             options.binary, options.local_memory, options.far_memory, options.prefetch) as ours:
         before = tally.passed, tally.failed
         session.run(theirs, ours, tally)
+        if ours.is_ours:
+            all_was_planned(options, tally, "redis-py", servers.unplanned_faults(ours.connect()))
     print(f"redis-py     {tally.passed - before[0]:6} same {tally.failed - before[1]:4} different", flush=True)
 
 

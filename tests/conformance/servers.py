@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 
-from resp import Closed, Connection
+from resp import Closed, Connection, parse
 
 
 def free_port():
@@ -30,6 +30,12 @@ class Server:
     def last_words(self):
         with open(self.log, "rb") as log:
             return log.read()[-2000:].decode("latin1")
+
+
+def unplanned_faults(connection):
+    """Touches of ours that no plan had named, since the start or the last CONFIG RESETSTAT."""
+    stats = parse(connection.command("FARMEM", "STATS"))
+    return int(dict(zip(stats[::2], stats[1::2]))[b"unplanned_faults"])
 
 
 def is_unikernel(binary):

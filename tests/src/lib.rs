@@ -4,6 +4,7 @@
 pub mod fake_mmu;
 pub mod fuzz;
 pub mod link_contract;
+pub mod machine;
 pub mod nodes;
 pub mod pager_contract;
 pub mod proxy;

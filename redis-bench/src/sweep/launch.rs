@@ -149,7 +149,10 @@ impl Server {
         let nodes = start_nodes(system, room)?;
         let port = free_port()?;
         let target = match &system.url {
-            Some(url) => url.parse().map_err(|error: String| anyhow::anyhow!(error))?,
+            Some(url) => url
+                .parse::<Target>()
+                .map_err(|error| anyhow::anyhow!(error))?
+                .with_vmstat(system.vmstat.clone()),
             None => Target::local(port),
         };
         let arguments = arguments(&system.command, port, room)?;
