@@ -223,7 +223,8 @@ def run_script(path, options, tally):
     password = directives[directives.index("--requirepass") + 1] if "--requirepass" in directives else None
     for way in options.ways.split(","):
         with contextlib.ExitStack() as stack:
-            theirs = stack.enter_context(servers.running(options.redis, extra=directives))
+            equal = servers.equal_directives(options.binary)
+            theirs = stack.enter_context(servers.running(options.redis, extra=[*equal, *directives]))
             ours = stack.enter_context(
                 servers.running(options.binary, options.local_memory, options.far_memory, options.prefetch, directives))
             pair = Pair(theirs, ours, password)

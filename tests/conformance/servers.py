@@ -42,6 +42,11 @@ def is_unikernel(binary):
     return os.path.basename(binary) == "run.sh"
 
 
+def equal_directives(binary):
+    """What the reference is told so that it is configured as ours: the unikernel's clients come from another machine."""
+    return ["--protected-mode", "no", "--maxclients", "256"] if is_unikernel(binary) else []
+
+
 def environment(binary, port, local, far, prefetch):
     """The unikernel's script takes its machine from the environment; a small one boots fastest."""
     if not is_unikernel(binary):
