@@ -99,6 +99,14 @@ class Pair:
         self.unplanned = max(self.unplanned, servers.unplanned_faults(self.control[1]))
 
 
+def same(pair, step, theirs, ours):
+    """Whether a line was answered as it should be."""
+    server, option = pair.servers[1], step.option
+    if step.mark == "near":
+        option = str(int(option) + server.clock_error_ms(step.words))
+    return script.same(step.mark, option, theirs, server.translated(ours))
+
+
 def ask(connection, words):
     """One raw reply, or None if the connection is closed instead."""
     try:
@@ -153,7 +161,7 @@ def run_one(pair, step, tally, way):
             connection.send(pack(step.words))
     else:
         replies = ask(theirs, step.words), ask(ours, step.words)
-        tally.note(script.same(step.mark, step.option, *replies), f"{step.where} {way}", step.text, *replies)
+        tally.note(same(pair, step, *replies), f"{step.where} {way}", step.text, *replies)
         if None in replies:
             for connection in pair.named.pop(pair.current):
                 connection.close()
@@ -182,7 +190,7 @@ def run_piped(pair, steps, tally):
         heard.append(replies + [None] * (len(steps) - len(replies)))
     asked = [step for step in steps if step.mark != "quiet"]
     for step, *replies in zip(asked, *heard):
-        tally.note(script.same(step.mark, step.option, *replies), f"{step.where} piped", step.text, *replies)
+        tally.note(same(pair, step, *replies), f"{step.where} piped", step.text, *replies)
     if None in heard[0][: len(asked)] + heard[1][: len(asked)]:
         for connection in pair.named.pop(pair.current):
             connection.close()

@@ -18,11 +18,22 @@ def free_port():
 class Server:
     """A running server. `is_ours` tells Remora from the packaged redis-server."""
 
-    def __init__(self, process, port, is_ours, log):
-        self.process, self.port, self.is_ours, self.log = process, port, is_ours, log
+    def __init__(self, process, port, binary, log):
+        self.process, self.port, self.log = process, port, log
+        self.is_ours, self.is_unikernel = "redis-server" not in os.path.basename(binary), is_unikernel(binary)
 
     def connect(self):
         return Connection(self.port)
+
+    def translated(self, reply):
+        """A reply with the loopback's addresses in it, as if the clients were on the same machine."""
+        for theirs, ours in UNIKERNEL_ADDRESSES if self.is_unikernel and reply else ():
+            reply = reply.replace(theirs, ours)
+        return reply
+
+    def clock_error_ms(self, words):
+        """How far what this server says of a point in time may be from what another says."""
+        return UNIKERNEL_CLOCK_MS if self.is_unikernel and words[0].upper() == b"PEXPIRETIME" else 0
 
     def alive(self):
         return self.process.poll() is None
@@ -40,6 +51,11 @@ def unplanned_faults(connection):
 
 def is_unikernel(binary):
     return os.path.basename(binary) == "run.sh"
+
+
+# The unikernel's clients come over QEMU's user network, and its clock is the machine's, which knows whole seconds.
+UNIKERNEL_ADDRESSES = ((b"10.0.2.2:", b"127.0.0.1:"), (b"10.0.2.15:", b"127.0.0.1:"))
+UNIKERNEL_CLOCK_MS = 1000
 
 
 def equal_directives(binary):
@@ -76,7 +92,7 @@ def running(binary, local="64mb", far="mem:2gb", prefetch="ahead", extra=()):
         with open(log, "wb") as out:
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
                                        env=environment(binary, port, local, far, prefetch))
-        server = Server(process, port, is_ours, log)
+        server = Server(process, port, binary, log)
         try:
             wait_until_up(server)
             yield server
