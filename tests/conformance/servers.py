@@ -27,9 +27,12 @@ class Server:
 
     def translated(self, reply):
         """A reply with the loopback's addresses in it, as if the clients were on the same machine."""
-        for theirs, ours in UNIKERNEL_ADDRESSES if self.is_unikernel and reply else ():
-            reply = reply.replace(theirs, ours)
-        return reply
+        if not self.is_unikernel or reply is None or reply[:1] not in b"$=":
+            return reply
+        kind, body = reply[:1], reply.partition(b"\r\n")[2]
+        for theirs, ours in UNIKERNEL_ADDRESSES:
+            body = body.replace(theirs, ours)
+        return b"%s%d\r\n%s" % (kind, len(body) - 2, body) if body else reply
 
     def clock_error_ms(self, words):
         """How far what this server says of a point in time may be from what another says."""
@@ -73,7 +76,7 @@ def environment(binary, port, local, far, prefetch):
 
 def arguments(binary, port, folder, is_ours, local, far, prefetch, extra):
     if is_unikernel(binary):
-        return [binary, *extra]
+        return [binary, "--enable-debug-command", "yes", *extra]
     if is_ours:
         own = ["--local-memory", local, "--far-memory", far, "--prefetch", prefetch]
     else:
