@@ -2,7 +2,7 @@
 # Boots the unikernel in QEMU and ends as it ends: 0 after SHUTDOWN, 1 if it would not start, 3 after a bug.
 #
 #   MACHINE=q35|pc|microvm   NET=user|tap|tap0   PORT=6379   LOCAL=64mb   FAR=mem:512mb   PREFETCH=ahead
-#   ACCEL=tcg|kvm   MEMORY=MiB of the machine   IMAGE=the ELF   QEMU_EXTRA=more arguments of QEMU
+#   ACCEL=tcg|kvm   CPU=max   MEMORY=MiB of the machine   IMAGE=the ELF   QEMU_EXTRA=more arguments of QEMU
 #   ./run.sh [--directive value ...]
 #
 # FAR=vhost:SOCKET is a disk of `remora-vhost --socket SOCKET` (q35 and pc): its pages go straight into the machine's frames.
@@ -24,7 +24,7 @@ command -v qemu-system-x86_64 >/dev/null || say "no qemu-system-x86_64 (make set
 
 args=(-accel "$accel" -m "${MEMORY:-1024}" -nodefaults -no-reboot -display none -serial stdio
     -device isa-debug-exit,iobase=0xf4,iosize=4 -kernel "$image")
-[ "$accel" = kvm ] && args+=(-cpu host) || args+=(-cpu max)
+[ "$accel" = kvm ] && args+=(-cpu host) || args+=(-cpu "${CPU:-max}")
 case $machine in
 q35 | pc) args+=(-M "$machine") bus=pci ;;
 microvm) args+=(-M microvm,acpi=off,rtc=on -global virtio-mmio.force-legacy=false) bus=device ;;
