@@ -177,8 +177,7 @@ fn connections_beyond_the_limit_are_told_and_connections_that_vanish_leave_room(
         while !first_sees_one_client(&mut first) {
             std::thread::sleep(Duration::from_millis(10));
         }
-        let mut others: Vec<_> =
-            (0..3).filter_map(|_| Redis::connect_within(port, REPLY_MAX).ok()).collect();
+        let mut others: Vec<_> = (0..3).filter_map(|_| Redis::connect_within(port, REPLY_MAX).ok()).collect();
         assert_eq!(others.len(), 3, "round {round}");
         // One more is refused with Redis' words.
         let mut extra = Redis::connect(port).expect("QEMU accepts");

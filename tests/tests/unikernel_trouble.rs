@@ -38,7 +38,11 @@ fn a_drive_that_will_not_do_is_one_line_and_exit_code_one() {
     );
     let read_only = ("QEMU_EXTRA", read_only.as_str());
     for (far, extra, wanted) in [
-        ("virtio-blk:", None, "bad directive 'far-memory virtio-blk:': no drive: give the machine a virtio-blk device"),
+        (
+            "virtio-blk:",
+            None,
+            "bad directive 'far-memory virtio-blk:': no drive: give the machine a virtio-blk device",
+        ),
         (&empty, None, "bad directive 'far-memory virtio-blk:': the drive has not one page"),
         (&small, None, "too small a far memory: virtio-blk: has 2048 KiB, --local-memory is 4096 KiB"),
         ("mem:1mb", None, "too small a far memory: mem:1mb has 1024 KiB, --local-memory is 4096 KiB"),
@@ -117,8 +121,13 @@ fn a_drive_that_fails_costs_errors_and_no_data_with_every_policy() {
         let listen = Listen::Unix(dir.path().join(policy));
         let Some(node) = Node::nbdkit(&plugin, listen) else { return };
         let far = node.uri();
-        let settings =
-            [("FAR", far.as_str()), ("LOCAL", "4mb"), ("MEMORY", "192"), ("PREFETCH", policy), ("MACHINE", "microvm")];
+        let settings = [
+            ("FAR", far.as_str()),
+            ("LOCAL", "4mb"),
+            ("MEMORY", "192"),
+            ("PREFETCH", policy),
+            ("MACHINE", "microvm"),
+        ];
         let mut machine = Machine::start(image(), &settings, &[]);
         let mut redis = machine.client();
         set(&mut redis, 0..KEYS);
@@ -159,8 +168,11 @@ fn a_backend_whose_memory_node_dies_costs_errors_and_nothing_that_is_here() {
     let socket = dir.path().join("vhost");
     let backend = Node::vhost(&node.uri(), &socket, &[]);
     let far = format!("vhost:{}", socket.display());
-    let mut machine =
-        Machine::start(image(), &[("FAR", &far), ("LOCAL", "4mb"), ("MEMORY", "192"), ("MACHINE", "q35")], &[]);
+    let mut machine = Machine::start(
+        image(),
+        &[("FAR", &far), ("LOCAL", "4mb"), ("MEMORY", "192"), ("MACHINE", "q35")],
+        &[],
+    );
     let mut redis = machine.client();
     set(&mut redis, 0..KEYS);
     set(&mut redis, KEYS..KEYS + 50);

@@ -160,14 +160,8 @@ impl Server {
         let child = spawn(&arguments, cgroup.as_ref(), &printed).with_context(|| {
             format!("cannot start {}", system.command.first().map_or("nothing", String::as_str))
         })?;
-        let mut server = Server {
-            process: Process { child },
-            _nodes: nodes,
-            cgroup,
-            _swap: swap,
-            _dir: scratch,
-            target,
-        };
+        let mut server =
+            Server { process: Process { child }, _nodes: nodes, cgroup, _swap: swap, _dir: scratch, target };
         let start_max = system.start_seconds.map_or(START_MAX, Duration::from_secs);
         server.wait_until_it_answers(start_max, &printed, watch)?;
         Ok(server)

@@ -272,7 +272,8 @@ fn new_engine(
     let budget_frames = (config.local_memory / PAGE_SIZE as u64) as u32;
     if far_pages < budget_frames {
         // Every page has its place in far memory, also while it is here: frames beyond that would never be used.
-        let [far, local] = [u64::from(far_pages) * PAGE_SIZE as u64, config.local_memory].map(|bytes| bytes >> 10);
+        let [far, local] =
+            [u64::from(far_pages) * PAGE_SIZE as u64, config.local_memory].map(|bytes| bytes >> 10);
         return Err(format!("too small a far memory: {uri} has {far} KiB, --local-memory is {local} KiB"));
     }
     let pager = mm::pager(frames, budget_frames, far_pages, config.prefetch, Some(Box::new(link.clone())));
