@@ -13,7 +13,8 @@ if [ "${1:-}" = --version ]; then
     exit
 fi
 [ $# -ge 4 ] || { echo "usage: $0 unikernel|linux LOCAL_BYTES FAR_BYTES DIR [PREFETCH]" >&2; exit 1; }
-kind=$1 local=$2 far=$3 socket=$4/vhost
+# A backend that is still ending takes its own socket away, not the next one's.
+kind=$1 local=$2 far=$3 socket=$4/vhost-$$
 
 # This process becomes QEMU, and with it the backend goes.
 setpriv --pdeathsig TERM "${VHOST:-$target/release/remora-vhost}" --socket "$socket" \
