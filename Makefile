@@ -156,6 +156,13 @@ link-speed: setup ## How fast a memory node and our link are over one TCP connec
 	cargo build --release -p farmem-link --example link_speed
 	redis-bench/link-speed
 
+.PHONY: guests
+guests: setup unikernel ## The unikernel beside Linux with Redis that swaps, both in QEMU on the same remora-vhost (root; about 10 minutes)
+	cargo build --release -p farmem-vhost -p redis-bench
+	tests/guest/linux.sh image $(target)/guest/image
+	tests/guest/network.sh $(bench) sweep redis-bench/sweeps/guests.toml --dir $(RESULTS)/guests
+	$(bench) report $(RESULTS)/guests
+
 .PHONY: sweep
 sweep: setup ## Every workload, system and share (hours; goes on where it stopped)
 	cargo build --release -p server -p redis-bench

@@ -1,4 +1,4 @@
-//! The server seen from outside: its INFO, its process in /proc, the machine's swap counters.
+//! The server seen from outside: its INFO, its process in /proc, its machine's swap counters.
 //!
 //! Two observations and the requests between them give CPU a request and pages a request. What a server
 //! or a machine does not tell is absent, never zero.
@@ -115,12 +115,19 @@ pub fn observe(target: &Target, pid: Option<u32>) -> io::Result<Observation> {
         let field = |name: &str| info.get(name)?.parse().ok();
         Some(Cpu { user_s: field("used_cpu_user")?, system_s: field("used_cpu_sys")? })
     });
+    // The process of a virtual machine tells nothing of a server within it; the machine itself may.
+    let told = target.vmstat()?;
+    let vmstat = told.clone().or_else(|| fs::read_to_string("/proc/vmstat").ok().filter(|_| local));
+    let held = |field: &str, name: &str| match &told {
+        Some(told) => named_number(told, field),
+        None => status_bytes(&status, name),
+    };
     Ok(Observation {
         cpu,
         major_faults: stat.map(|(_, faults)| faults),
-        swap_pages: if local { swap_pages() } else { None },
-        resident_bytes: status_bytes(&status, "VmRSS:"),
-        swapped_bytes: status_bytes(&status, "VmSwap:"),
+        swap_pages: vmstat.as_deref().and_then(swap_pages),
+        resident_bytes: held("memory_current", "VmRSS:"),
+        swapped_bytes: held("memory_swap_current", "VmSwap:"),
         info,
     })
 }
@@ -177,11 +184,14 @@ fn status_bytes(status: &str, name: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kb| kb << 10)
 }
 
+/// The number behind a name in the lines of /proc/vmstat.
+fn named_number(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
 /// Pages swapped in and out since boot, by the whole machine.
-fn swap_pages() -> Option<(u64, u64)> {
-    let vmstat = fs::read_to_string("/proc/vmstat").ok()?;
-    let field = |name: &str| vmstat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-    Some((field("pswpin ")?, field("pswpout ")?))
+fn swap_pages(vmstat: &str) -> Option<(u64, u64)> {
+    Some((named_number(vmstat, "pswpin")?, named_number(vmstat, "pswpout")?))
 }
 
 #[cfg(test)]
@@ -195,6 +205,14 @@ mod tests {
         assert_eq!(info.get("redis_version").map(String::as_str), Some("7.0.15"));
         assert_eq!(info.get("link0").map(String::as_str), Some("uri=mem:1gb,state=up"));
         assert!(parse_info(b"+OK\r\n").is_empty());
+    }
+
+    #[test]
+    fn swap_is_read_from_the_lines_of_vmstat() {
+        let vmstat = "pswpin_more 1\npswpin 12\npswpout 34\nmemory_current 4096\n";
+        assert_eq!(swap_pages(vmstat), Some((12, 34)));
+        assert_eq!(named_number(vmstat, "memory_current"), Some(4096));
+        assert_eq!(swap_pages("pswpin 12\n"), None);
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Target {
     pub address: String,
     user: Option<String>,
     password: Option<String>,
+    /// `host:port` that sends the /proc/vmstat of the server's machine to whoever connects, if that machine is another.
+    vmstat: Option<String>,
 }
 
 impl FromStr for Target {
@@ -43,14 +45,34 @@ impl FromStr for Target {
         if address.starts_with(':') || address.contains('/') {
             return Err(wrong());
         }
-        Ok(Target { address, user: user.map(Into::into), password: password.map(Into::into) })
+        Ok(Target { address, user: user.map(Into::into), password: password.map(Into::into), vmstat: None })
     }
 }
 
 impl Target {
     /// A server of ours on this machine.
     pub fn local(port: u16) -> Self {
-        Target { address: format!("127.0.0.1:{port}"), user: None, password: None }
+        Target { address: format!("127.0.0.1:{port}"), user: None, password: None, vmstat: None }
+    }
+
+    /// The same server, on a machine whose /proc/vmstat is told at `vmstat`.
+    #[must_use]
+    pub fn with_vmstat(self, vmstat: Option<String>) -> Self {
+        Target { vmstat, ..self }
+    }
+
+    /// What its machine tells of its memory; `None` if nobody is there to tell.
+    ///
+    /// # Errors
+    /// If who should tell does not.
+    pub fn vmstat(&self) -> io::Result<Option<String>> {
+        let Some(address) = &self.vmstat else { return Ok(None) };
+        let address = address.to_socket_addrs()?.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        let mut text = String::new();
+        stream.take(ANSWER_BYTES_MAX as u64).read_to_string(&mut text)?;
+        Ok(Some(text))
     }
 
     /// The socket address.
@@ -112,6 +134,21 @@ pub fn ask(stream: &mut TcpStream, arguments: &[&str]) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_tells_its_vmstat_or_that_is_an_error() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        let telling = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("somebody asks");
+            stream.write_all(b"pswpin 7\npswpout 9\n").expect("it is read");
+        });
+        let target = Target::local(1).with_vmstat(Some(address));
+        assert_eq!(target.vmstat().expect("told").as_deref(), Some("pswpin 7\npswpout 9\n"));
+        telling.join().expect("it told");
+        assert!(target.vmstat().is_err());
+        assert_eq!(Target::local(1).vmstat().expect("nobody is asked"), None);
+    }
 
     #[test]
     fn addresses_are_read_as_redis_cli_reads_them() {

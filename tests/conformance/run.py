@@ -25,6 +25,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 PIECE_SIZES = (1, 7, 1000, 3, 64, 4096, 13)
 RAW_PAUSE_S, RAW_QUIET_S = 0.003, 0.03
 SHOWN_MAX = 40
+GONE_MAX_S = 10
 
 
 class Tally:
@@ -53,6 +54,7 @@ class Pair:
         self.servers, self.password = (theirs, ours), password
         self.control = self.controls()
         self.named, self.current = {}, "a"
+        self.unplanned = 0
 
     def controls(self):
         connections = tuple(server.connect() for server in self.servers)
@@ -76,9 +78,23 @@ class Pair:
         self.control = self.controls()
         for connection in self.control:
             assert connection.command("FLUSHALL") == b"+OK\r\n", "FLUSHALL failed"
+        # A goodbye takes a while through QEMU, and a script may count the clients.
+        until = time.monotonic() + GONE_MAX_S
+        while self.servers[1].is_unikernel and len(parse(self.control[1].command("CLIENT", "LIST")).splitlines()) > 1:
+            assert time.monotonic() < until, "connections that were closed are still there"
+            time.sleep(0.005)
 
     def evict(self):
         """Sends every page of ours to far memory (twice: the first call writes the dirty ones back)."""
+        if not self.servers[1].is_ours:
+            return
+        self.count_unplanned()
+        for _ in range(2):
+            reply = self.control[1].command("FARMEM", "EVICT", "ALL")
+            assert reply[:1] != b"-", f"FARMEM EVICT ALL: {reply!r}"
+
+    def count_unplanned(self):
+        """Remembers the most that ours has told: a script may set the counter to zero."""
         if not self.servers[1].is_ours:
             return
         try:
@@ -86,9 +102,15 @@ class Pair:
                 connection.command("PING")
         except Closed:  # a script has killed it
             self.control = self.controls()
-        for _ in range(2):
-            reply = self.control[1].command("FARMEM", "EVICT", "ALL")
-            assert reply[:1] != b"-", f"FARMEM EVICT ALL: {reply!r}"
+        self.unplanned = max(self.unplanned, servers.unplanned_faults(self.control[1]))
+
+
+def same(pair, step, theirs, ours):
+    """Whether a line was answered as it should be."""
+    server, option = pair.servers[1], step.option
+    if step.mark == "near":
+        option = str(int(option) + server.clock_error_ms(step.words))
+    return script.same(step.mark, option, theirs, server.translated(ours))
 
 
 def ask(connection, words):
@@ -145,7 +167,7 @@ def run_one(pair, step, tally, way):
             connection.send(pack(step.words))
     else:
         replies = ask(theirs, step.words), ask(ours, step.words)
-        tally.note(script.same(step.mark, step.option, *replies), f"{step.where} {way}", step.text, *replies)
+        tally.note(same(pair, step, *replies), f"{step.where} {way}", step.text, *replies)
         if None in replies:
             for connection in pair.named.pop(pair.current):
                 connection.close()
@@ -174,7 +196,7 @@ def run_piped(pair, steps, tally):
         heard.append(replies + [None] * (len(steps) - len(replies)))
     asked = [step for step in steps if step.mark != "quiet"]
     for step, *replies in zip(asked, *heard):
-        tally.note(script.same(step.mark, step.option, *replies), f"{step.where} piped", step.text, *replies)
+        tally.note(same(pair, step, *replies), f"{step.where} piped", step.text, *replies)
     if None in heard[0][: len(asked)] + heard[1][: len(asked)]:
         for connection in pair.named.pop(pair.current):
             connection.close()
@@ -206,6 +228,7 @@ def run_group(pair, group, tally, way):
             case _:
                 run_one(pair, step, tally, way)
     flush()
+    pair.count_unplanned()
 
 
 def run_script(path, options, tally):
@@ -214,19 +237,29 @@ def run_script(path, options, tally):
     password = directives[directives.index("--requirepass") + 1] if "--requirepass" in directives else None
     for way in options.ways.split(","):
         with contextlib.ExitStack() as stack:
-            theirs = stack.enter_context(servers.running(options.redis, extra=directives))
+            equal = servers.equal_directives(options.binary)
+            theirs = stack.enter_context(servers.running(options.redis, extra=[*equal, *directives]))
             ours = stack.enter_context(
                 servers.running(options.binary, options.local_memory, options.far_memory, options.prefetch, directives))
             pair = Pair(theirs, ours, password)
+            unplanned = 0
             for group in groups:
                 try:
                     run_group(pair, group, tally, way)
+                    unplanned = max(unplanned, pair.unplanned)
                 except (AssertionError, ValueError, Closed, OSError) as error:
                     words = f"{type(error).__name__} {error}"
                     tally.note(False, f"{path.name} {way}", f"group `{group.name}`: {words}", b"", ours.last_words().encode())
                     if not ours.alive():
                         break
                     pair = Pair(theirs, ours, password)
+            all_was_planned(options, tally, f"{path.name} {way}", unplanned)
+
+
+def all_was_planned(options, tally, where, unplanned):
+    """Asking ahead, ours touches no page that no plan had named."""
+    if options.prefetch == "ahead":
+        tally.note(unplanned == 0, where, "unplanned faults", b"0", b"%d" % unplanned)
 
 
 def run_session(options, tally):
@@ -240,6 +273,8 @@ def run_session(options, tally):
             options.binary, options.local_memory, options.far_memory, options.prefetch) as ours:
         before = tally.passed, tally.failed
         session.run(theirs, ours, tally)
+        if ours.is_ours:
+            all_was_planned(options, tally, "redis-py", servers.unplanned_faults(ours.connect()))
     print(f"redis-py     {tally.passed - before[0]:6} same {tally.failed - before[1]:4} different", flush=True)
 
 

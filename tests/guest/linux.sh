@@ -3,10 +3,12 @@
 #
 #   IMAGE=DIR   what `linux.sh image DIR` has made (the kernel and an initramfs of busybox and redis-server)
 #   FAR=vhost:SOCKET | nbd://...   the drive that the guest swaps on; none: no swap
-#   LOCAL=BYTES   memory of Redis (a memory cgroup in the guest); none: no limit     MEMORY=MiB of the machine
-#   NET=user|tap0   PORT=6379   as unikernel-target/run.sh     ACCEL=tcg     CHECK=1: the guest tries swap, and ends
+#   LOCAL=BYTES   memory of Redis (a memory cgroup in the guest, in which only Redis' own pages count: neither what the
+#                 kernel has for itself nor what is in its sockets); none: no limit     MEMORY=MiB of the machine
+#   NET=user|tap0   PORT=6379   CPU=max   as unikernel-target/run.sh     ACCEL=tcg     CHECK=1: the guest tries swap, and ends
 #
-# One vCPU, q35, the machine line of unikernel-target/run.sh. SIGTERM ends it.
+# One vCPU, q35, the machine line of unikernel-target/run.sh. SIGTERM ends it. With NET=tap0 port 6380 tells the guest's
+# /proc/vmstat and what its cgroup holds to whoever connects.
 set -eu -o pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 say() { printf 'linux: %s\n' "$*" >&2; exit 1; }
@@ -31,8 +33,9 @@ image=${IMAGE:-} memory=${MEMORY:-1024} accel=${ACCEL:-tcg}
 [ -e "$image/initramfs" ] || say "IMAGE is no folder that '$0 image DIR' has made"
 args=(-accel "$accel" -M q35 -smp 1 -m "$memory" -nodefaults -no-reboot -display none -serial stdio
     -kernel "$image/vmlinuz" -initrd "$image/initramfs")
-[ "$accel" = kvm ] && args+=(-cpu host) || args+=(-cpu max)
-line="console=ttyS0 quiet panic=-1 mitigations=off local=${LOCAL:-} check=${CHECK:-}"
+[ "$accel" = kvm ] && args+=(-cpu host) || args+=(-cpu "${CPU:-max}")
+# What an emulated machine makes dear and a real one does not: zeroing pages before use, a clock by port, mitigations.
+line="console=ttyS0 quiet panic=-1 mitigations=off init_on_alloc=0 tsc=reliable cgroup.memory=nosocket,nokmem local=${LOCAL:-} check=${CHECK:-}"
 case ${FAR:-} in
 '') ;;
 vhost:*)

@@ -4,6 +4,8 @@
     main_job.py --binary target/release/remora-server            each prefetch mode over mem:, then file: and dax:, then
                                                                  memory nodes: ours, two copies of it, nbdkit, qemu-nbd
     main_job.py --binary ... --mb 100 --only none                a tenth of it, one way
+    main_job.py --binary unikernel-target/run.sh --mb 256        the unikernel in each prefetch mode, over QEMU's own NBD drive on
+                                                                 a memory node, and over remora-vhost (programs: target/release)
 
 Values of 4 to 128 KB and lists of about 200 elements of 1 KiB go in through `redis-cli --pipe`; 50 clients then
 read every value (GET) and every list (LRANGE, whole and a random part) and compare every byte. Exit code 0 only
@@ -45,9 +47,14 @@ WAYS = {
     "nbdkit": ("NODE0", "ahead"),
     "qemu-nbd": ("NODE0", "ahead"),
 }
-# The memory nodes of a way: MEMNODE is ours, beside the server; SOCKET is where one listens, DISK a file of 4 GB.
+MODES = ("ahead", "guided", "sequential", "none")
+UNIKERNEL_WAYS = {f"{far}-{mode}": ("NODE0", mode) for far in ("nbd", "vhost") for mode in MODES}
+# The memory nodes of a way: MEMNODE and VHOST are ours, beside the server; SOCKET is where one listens, DISK a file of 4 GB.
 MEMNODE = ["MEMNODE", "--size", "4gb", "--nbd-unix", "SOCKET"]
+VHOST = ["VHOST", "--socket", "SOCKET", "--far-memory", "mem:4gb"]
 NODES = {
+    **{f"nbd-{mode}": [MEMNODE] for mode in MODES},
+    **{f"vhost-{mode}": [VHOST] for mode in MODES},
     "memnode": [MEMNODE],
     "two-copies": [MEMNODE, MEMNODE],
     "nbdkit": [["nbdkit", "-f", "-U", "SOCKET", "memory", "4G"]],
@@ -154,14 +161,16 @@ def nodes(way, binary, folder):
             if "DISK" in words:
                 with open(disk, "wb") as file:
                     file.truncate(4 << 30)
-            put = {"MEMNODE": str(pathlib.Path(binary).parent / "remora-memnode"), "SOCKET": str(path), "DISK": str(disk)}
+            programs = pathlib.Path("target/release") if servers.is_unikernel(binary) else pathlib.Path(binary).parent
+            put = {"MEMNODE": str(programs / "remora-memnode"), "VHOST": str(programs / "remora-vhost"),
+                   "SOCKET": str(path), "DISK": str(disk)}
             running.append(subprocess.Popen([put.get(word, word) for word in words], stderr=subprocess.DEVNULL))
             until = time.monotonic() + NODE_START_MAX_S
             while not listens(path):
                 if running[-1].poll() is not None or time.monotonic() > until:
                     raise SystemExit(f"{words[0]} does not listen at {path}")
                 time.sleep(0.02)
-            uris.append(f"nbd+unix:///?socket={path}")
+            uris.append(f"vhost:{path}" if words[0] == "VHOST" else f"nbd+unix:///?socket={path}")
         yield uris
     finally:
         for node in running:
@@ -171,9 +180,9 @@ def nodes(way, binary, folder):
 
 def run(binary, way, megabytes):
     """One way; returns whether everything was right."""
-    far, prefetch = WAYS[way]
+    far, prefetch = (UNIKERNEL_WAYS if servers.is_unikernel(binary) else WAYS)[way]
     for words in NODES.get(way, []):
-        if words[0] != "MEMNODE" and not shutil.which(words[0]):
+        if words[0] not in ("MEMNODE", "VHOST") and not shutil.which(words[0]):
             print(f"{way:<11} SKIPPED: no {words[0]} (make setup installs it)", flush=True)
             return "CI" not in os.environ
     with tempfile.TemporaryDirectory(dir=".") as on_disk, tempfile.TemporaryDirectory(dir="/dev/shm") as in_memory:
@@ -205,9 +214,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", required=True)
     parser.add_argument("--mb", type=int, default=1024, help="of values, and as much again of lists")
-    parser.add_argument("--only", choices=WAYS)
+    parser.add_argument("--only", choices=[*WAYS, *UNIKERNEL_WAYS])
     options = parser.parse_args()
-    ways = [options.only] if options.only else list(WAYS)
+    is_unikernel = servers.is_unikernel(options.binary)
+    if is_unikernel:
+        os.environ.setdefault("MACHINE", "q35")
+    ways = [options.only] if options.only else list(UNIKERNEL_WAYS if is_unikernel else WAYS)
     sys.exit(0 if all([run(options.binary, way, options.mb) for way in ways]) else 1)
 
 

@@ -5,6 +5,7 @@ pub mod authority;
 pub mod fake_mmu;
 pub mod fuzz;
 pub mod link_contract;
+pub mod machine;
 pub mod nodes;
 pub mod proxy;
 pub mod redis;

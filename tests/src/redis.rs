@@ -1,6 +1,6 @@
 //! A Redis client of a few lines, and a server to talk to: for tests of the whole.
 //!
-//! Refuses pipelines and RESP3.
+//! Refuses RESP3.
 
 use crate::nodes::program;
 use std::collections::HashMap;
@@ -9,6 +9,11 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+/// No reply takes longer, however slow the machine is.
+const REPLY_MAX: Duration = Duration::from_secs(30);
+/// Requests that a pipeline has under way.
+const PIPELINE: usize = 16;
 
 /// What a server answers.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,8 +43,28 @@ impl Redis {
     pub fn connect(port: u16) -> io::Result<Redis> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_read_timeout(Some(REPLY_MAX))?;
         Ok(Redis { stream: BufReader::new(stream) })
+    }
+
+    /// Connects, and waits for a PONG no longer than `patience`: QEMU accepts before its guest can answer.
+    ///
+    /// # Errors
+    /// What the system answers, or the server instead of PONG.
+    pub fn connect_within(port: u16, patience: Duration) -> io::Result<Redis> {
+        let mut redis = Redis::connect(port)?;
+        redis.stream().set_read_timeout(Some(patience))?;
+        redis.stream.get_mut().write_all(b"*1\r\n$4\r\nPING\r\n")?;
+        match redis.reply()? {
+            Reply::Simple(_) => redis.stream().set_read_timeout(Some(REPLY_MAX))?,
+            other => return Err(io::Error::other(format!("{other:?}"))),
+        }
+        Ok(redis)
+    }
+
+    /// Its connection, for whoever treats it badly.
+    pub fn stream(&self) -> &TcpStream {
+        self.stream.get_ref()
     }
 
     /// Runs a command.
@@ -47,6 +72,15 @@ impl Redis {
     /// # Panics
     /// If the server hangs up or is silent for half a minute.
     pub fn ask(&mut self, words: &[&[u8]]) -> Reply {
+        self.send(words);
+        self.reply().expect("the server answers")
+    }
+
+    /// Asks, and waits for no reply.
+    ///
+    /// # Panics
+    /// If the server hangs up.
+    pub fn send(&mut self, words: &[&[u8]]) {
         let mut request = format!("*{}\r\n", words.len()).into_bytes();
         for word in words {
             request.extend(format!("${}\r\n", word.len()).into_bytes());
@@ -54,7 +88,21 @@ impl Redis {
             request.extend_from_slice(b"\r\n");
         }
         self.stream.get_mut().write_all(&request).expect("the server takes a request");
-        self.reply().expect("the server answers")
+    }
+
+    /// Asks for many things, `PIPELINE` at once, and hands each reply on with its number.
+    ///
+    /// # Panics
+    /// As [`Redis::ask`].
+    pub fn pipeline(&mut self, commands: &[Vec<Vec<u8>>], mut check: impl FnMut(usize, Reply)) {
+        for (batch, commands) in commands.chunks(PIPELINE).enumerate() {
+            for command in commands {
+                self.send(&command.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            }
+            for index in 0..commands.len() {
+                check(batch * PIPELINE + index, self.reply().expect("the server answers"));
+            }
+        }
     }
 
     /// Runs a command whose words are text.
@@ -78,7 +126,11 @@ impl Redis {
         text.lines().filter_map(|line| line.split_once(':')).map(|(k, v)| (k.into(), v.into())).collect()
     }
 
-    fn reply(&mut self) -> io::Result<Reply> {
+    /// The next reply.
+    ///
+    /// # Errors
+    /// If the server hangs up or is silent for half a minute.
+    pub fn reply(&mut self) -> io::Result<Reply> {
         let mut line = String::new();
         if self.stream.read_line(&mut line)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());

@@ -6,181 +6,31 @@
 
 mod unikernel_image;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::io::Write;
 use std::time::{Duration, Instant};
-use tests::nodes::Node;
-use unikernel_image::{image, qemu_is_there, root};
+use tests::machine::Machine;
+use tests::nodes::{Listen, Node};
+use tests::redis::{Redis, Reply};
+use unikernel_image::{image, qemu_is_there};
 
-/// A machine that has not answered by then is not coming: a hundred times what booting takes.
-const BOOT_MAX: Duration = Duration::from_secs(60);
 /// No reply takes longer, however slow the emulation is.
 const REPLY_MAX: Duration = Duration::from_secs(30);
 
-/// A running machine.
-struct Machine {
-    qemu: Child,
-    port: u16,
-}
-
-/// A reply of RESP2.
-#[derive(PartialEq, Eq, Debug)]
-enum Reply {
-    Line(String),
-    Bulk(Vec<u8>),
-    Null,
-    Array(Vec<Reply>),
-}
-
-struct Client(BufReader<TcpStream>);
-
-impl Machine {
-    /// Starts QEMU; `None` if there is none.
-    fn start(settings: &[(&str, &str)], directives: &[&str]) -> Option<Machine> {
-        if !qemu_is_there() {
-            return None;
-        }
-        // Whoever takes the port between this and QEMU makes the test fail, not lie.
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|free| free.local_addr())
-            .expect("a port is free")
-            .port();
-        let qemu = Command::new(root().join("unikernel-target/run.sh"))
-            .args(directives)
-            .envs(settings.iter().copied())
-            .env("IMAGE", image())
-            .env("PORT", port.to_string())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("the script is executable");
-        Some(Machine { qemu, port })
-    }
-
-    /// A client whose PING was answered.
-    fn client(&mut self) -> Client {
-        let start = Instant::now();
-        while start.elapsed() < BOOT_MAX {
-            if let Some(status) = self.qemu.try_wait().expect("it is our child") {
-                panic!("the machine ended with {status}: {}", self.console());
-            }
-            if let Some(client) = Client::connect(self.port, Duration::from_millis(200)) {
-                return client;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("no PONG: {}", self.end())
-    }
-
-    /// Waits for the end; the exit code and what was on the console.
-    fn ended(mut self) -> (Option<i32>, String) {
-        let start = Instant::now();
-        while start.elapsed() < BOOT_MAX {
-            if let Some(status) = self.qemu.try_wait().expect("it is our child") {
-                return (status.code(), self.console());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("it does not end: {}", self.end())
-    }
-
-    /// Ends a machine that does not end by itself.
-    fn end(&mut self) -> String {
-        // It may have ended by now.
-        let _ = self.qemu.kill();
-        self.console()
-    }
-
-    fn console(&mut self) -> String {
-        let mut text = String::new();
-        if let Some(console) = self.qemu.stdout.as_mut() {
-            // What cannot be read cannot be shown.
-            let _ = console.read_to_string(&mut text);
-        }
-        text
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        // Both fail only if it has ended.
-        let _ = self.qemu.kill();
-        let _ = self.qemu.wait();
-    }
-}
-
-impl Client {
-    /// Connects and waits for a PONG no longer than `patience`: QEMU accepts before the guest can answer.
-    fn connect(port: u16, patience: Duration) -> Option<Client> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-        stream.set_read_timeout(Some(patience)).expect("the time is not zero");
-        stream.set_nodelay(true).ok()?;
-        let mut client = Client(BufReader::new(stream));
-        client.send(&[b"PING"]);
-        client.read().filter(|reply| *reply == line("PONG"))?;
-        client.0.get_ref().set_read_timeout(Some(REPLY_MAX)).expect("the time is not zero");
-        Some(client)
-    }
-
-    fn send(&mut self, words: &[&[u8]]) {
-        let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-        for word in words {
-            bytes.extend(format!("${}\r\n", word.len()).bytes());
-            bytes.extend_from_slice(word);
-            bytes.extend(b"\r\n");
-        }
-        // A connection that is gone shows when the reply is missed.
-        let _ = self.0.get_mut().write_all(&bytes);
-    }
-
-    fn read(&mut self) -> Option<Reply> {
-        let mut text = String::new();
-        self.0.read_line(&mut text).ok()?;
-        let text = text.strip_suffix("\r\n")?;
-        let number = text.get(1..)?.parse::<i64>();
-        match (text.as_bytes().first()?, number) {
-            (b'$' | b'*', Ok(-1)) => Some(Reply::Null),
-            (b'$', Ok(len)) => {
-                let mut bytes = vec![0; len as usize + 2];
-                self.0.read_exact(&mut bytes).ok()?;
-                bytes.truncate(len as usize);
-                Some(Reply::Bulk(bytes))
-            }
-            (b'*', Ok(count)) => Some(Reply::Array((0..count).map(|_| self.read()).collect::<Option<_>>()?)),
-            _ => Some(Reply::Line(text[1..].to_owned())),
-        }
-    }
-
-    fn ask(&mut self, words: &[&[u8]]) -> Reply {
-        self.send(words);
-        self.read().expect("the machine answers")
-    }
-
-    /// Asks for everything at once, and hands each reply on with its number.
-    fn pipeline(&mut self, commands: &[Vec<Vec<u8>>], mut check: impl FnMut(usize, Reply)) {
-        for (batch, commands) in commands.chunks(16).enumerate() {
-            for command in commands {
-                self.send(&command.iter().map(Vec::as_slice).collect::<Vec<_>>());
-            }
-            for index in 0..commands.len() {
-                check(batch * 16 + index, self.read().expect("the machine answers"));
-            }
-        }
-    }
+/// Starts a machine; `None` if there is no QEMU.
+fn start(settings: &[(&str, &str)], directives: &[&str]) -> Option<Machine> {
+    qemu_is_there().then(|| Machine::start(image(), settings, directives))
 }
 
 #[test]
 fn it_boots_on_three_machines_serves_and_shutdown_exits_with_zero() {
     for kind in ["q35", "pc", "microvm"] {
-        let start = Instant::now();
-        let Some(mut machine) = Machine::start(&[("MACHINE", kind)], &[]) else { return };
+        let began = Instant::now();
+        let Some(mut machine) = start(&[("MACHINE", kind)], &[]) else { return };
         let mut client = machine.client();
-        println!("{kind}: first PONG after {} ms", start.elapsed().as_millis());
-        assert_eq!(client.ask(&[b"SET", b"key", b"value"]), line("OK"));
-        assert_eq!(client.ask(&[b"GET", b"key"]), Reply::Bulk(b"value".to_vec()));
-        assert_eq!(client.ask(&[b"RPUSH", b"list", b"a", b"b", b"c"]), line("3"));
+        println!("{kind}: first PONG after {} ms", began.elapsed().as_millis());
+        assert_eq!(client.ask(&[b"SET", b"key", b"value"]), ok());
+        assert_eq!(client.ask(&[b"GET", b"key"]), bulk(b"value"));
+        assert_eq!(client.ask(&[b"RPUSH", b"list", b"a", b"b", b"c"]), Reply::Integer(3));
         assert_eq!(client.ask(&[b"LRANGE", b"list", b"1", b"-1"]), array(&[b"b", b"c"]));
         client.send(&[b"SHUTDOWN"]);
         let (code, console) = machine.ended();
@@ -199,7 +49,7 @@ fn a_data_set_eight_times_its_local_memory_comes_back_right_with_every_policy() 
             ("PREFETCH", policy),
             ("MACHINE", "microvm"),
         ];
-        let Some(mut machine) = Machine::start(&settings, &[]) else { return };
+        let Some(mut machine) = start(&settings, &[]) else { return };
         main_job(&mut machine.client(), policy);
     }
 }
@@ -221,18 +71,18 @@ fn remora_vhost_is_its_far_memory_one_machine_after_the_other_with_every_policy(
             ("PREFETCH", policy),
             ("MACHINE", "q35"),
         ];
-        let Some(mut machine) = Machine::start(&settings, &[]) else { return };
+        let Some(mut machine) = start(&settings, &[]) else { return };
         main_job(&mut machine.client(), policy);
     }
 }
 
 /// 32 MB of values of many sizes and of lists, all read back.
-fn main_job(client: &mut Client, policy: &str) {
+fn main_job(client: &mut Redis, policy: &str) {
     let values: Vec<Vec<u8>> = (0..900).map(|seed| noise(seed, 1 + seed as usize * 73 % 65_536)).collect();
     let key = |index: usize| format!("key:{index}").into_bytes();
     let sets: Vec<_> =
         (0..).zip(&values).map(|(index, value)| vec![b"SET".to_vec(), key(index), value.clone()]).collect();
-    client.pipeline(&sets, |index, reply| assert_eq!(reply, line("OK"), "{policy}: SET {index}"));
+    client.pipeline(&sets, |index, reply| assert_eq!(reply, ok(), "{policy}: SET {index}"));
     let element = |list: usize, index: usize| noise((list * 1000 + index) as u64, 1024);
     let pushes: Vec<_> = (0..20)
         .map(|list| {
@@ -240,12 +90,12 @@ fn main_job(client: &mut Client, policy: &str) {
             name.into_iter().chain((0..200).map(|index| element(list, index))).collect()
         })
         .collect();
-    client.pipeline(&pushes, |list, reply| assert_eq!(reply, line("200"), "{policy}: RPUSH {list}"));
+    client.pipeline(&pushes, |list, reply| assert_eq!(reply, Reply::Integer(200), "{policy}: RPUSH {list}"));
 
     let gets: Vec<_> =
         (0..values.len()).map(|index| vec![b"GET".to_vec(), key(index * 7 % values.len())]).collect();
     client.pipeline(&gets, |index, reply| {
-        assert!(reply == Reply::Bulk(values[index * 7 % values.len()].clone()), "{policy}: GET {index}");
+        assert!(reply == bulk(&values[index * 7 % values.len()]), "{policy}: GET {index}");
     });
     let ranges: Vec<_> = (0..20)
         .map(|list| {
@@ -253,19 +103,36 @@ fn main_job(client: &mut Client, policy: &str) {
         })
         .collect();
     client.pipeline(&ranges, |list, reply| {
-        let wanted = (50..150).map(|index| Reply::Bulk(element(list, index))).collect();
+        let wanted = (50..150).map(|index| bulk(&element(list, index))).collect();
         assert!(reply == Reply::Array(wanted), "{policy}: LRANGE {list}");
     });
-    let Reply::Bulk(info) = client.ask(&[b"INFO", b"farmem"]) else {
-        panic!("{policy}: INFO is a bulk string")
-    };
-    let info = String::from_utf8(info).expect("INFO is text");
-    let counter = |name: &str| {
-        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.and_then(|value| value.parse::<u64>().ok()).expect("INFO has the counter")
-    };
-    assert!(counter("pages_fetched") > 4000, "{policy}: everything was local: {info}");
+    let info = client.info("farmem");
+    let counter = |name: &str| info[name].parse::<u64>().expect("a counter is a number");
+    assert!(counter("pages_fetched") > 4000, "{policy}: everything was local: {info:?}");
     assert_eq!((counter("unplanned_faults"), counter("checksum_failures")), (0, 0), "{policy}");
+}
+
+#[test]
+fn a_memory_node_behind_a_drive_of_qemu_is_its_far_memory_on_every_machine_with_every_policy() {
+    if !qemu_is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let nodes = [Listen::Unix(dir.path().join("node")), Listen::free_port()];
+    let nodes = nodes.map(|listen| Node::memnode("128mb", listen));
+    let turns = [("none", "pc"), ("sequential", "microvm"), ("guided", "q35"), ("ahead", "microvm")];
+    for ((policy, kind), node) in turns.into_iter().zip(nodes.iter().cycle()) {
+        let far = node.uri();
+        let settings = [
+            ("LOCAL", "4mb"),
+            ("FAR", far.as_str()),
+            ("MEMORY", "192"),
+            ("PREFETCH", policy),
+            ("MACHINE", kind),
+        ];
+        let Some(mut machine) = start(&settings, &[]) else { return };
+        main_job(&mut machine.client(), policy);
+    }
 }
 
 #[test]
@@ -277,7 +144,7 @@ fn what_it_does_not_understand_is_one_line_and_exit_code_one() {
         (&["--port", "0"], "configured to listen nowhere"),
     ];
     for (directives, wanted) in lines {
-        let Some(machine) = Machine::start(&[("MACHINE", "microvm")], directives) else { return };
+        let Some(machine) = start(&[("MACHINE", "microvm")], directives) else { return };
         let (code, console) = machine.ended();
         assert_eq!(code, Some(1), "{directives:?}: {console}");
         let said = console.lines().filter(|line| line.contains("remora-unikernel: ")).count();
@@ -293,7 +160,7 @@ fn too_little_ram_is_one_line_and_exit_code_one() {
         ("192", "4mb", "mem:1gb", "far-memory"),
     ] {
         let settings = [("MEMORY", memory), ("LOCAL", local), ("FAR", far)];
-        let Some(machine) = Machine::start(&settings, &[]) else { return };
+        let Some(machine) = start(&settings, &[]) else { return };
         let (code, console) = machine.ended();
         assert_eq!(code, Some(1), "{settings:?}: {console}");
         assert!(console.contains(wanted), "{settings:?}: {console}");
@@ -302,7 +169,7 @@ fn too_little_ram_is_one_line_and_exit_code_one() {
 
 #[test]
 fn connections_beyond_the_limit_are_told_and_connections_that_vanish_leave_room() {
-    let Some(mut machine) = Machine::start(&[], &["--maxclients", "4"]) else { return };
+    let Some(mut machine) = start(&[], &["--maxclients", "4"]) else { return };
     let mut first = machine.client();
     let port = machine.port;
     for round in 0..20 {
@@ -310,31 +177,36 @@ fn connections_beyond_the_limit_are_told_and_connections_that_vanish_leave_room(
         while !first_sees_one_client(&mut first) {
             std::thread::sleep(Duration::from_millis(10));
         }
-        let mut others: Vec<_> = (0..3).filter_map(|_| Client::connect(port, REPLY_MAX)).collect();
+        let mut others: Vec<_> = (0..3).filter_map(|_| Redis::connect_within(port, REPLY_MAX).ok()).collect();
         assert_eq!(others.len(), 3, "round {round}");
         // One more is refused with Redis' words.
-        let extra = TcpStream::connect(("127.0.0.1", port)).expect("QEMU accepts");
-        extra.set_read_timeout(Some(REPLY_MAX)).expect("the time is not zero");
-        assert_eq!(Client(BufReader::new(extra)).read(), Some(line("ERR max number of clients reached")));
+        let mut extra = Redis::connect(port).expect("QEMU accepts");
+        let refused = extra.reply().expect("it is told");
+        assert_eq!(refused, Reply::Error("ERR max number of clients reached".into()));
         // They go in the middle of a command, and of a reply that nobody reads.
-        others[0].0.get_mut().write_all(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000\r\nhalf").expect("it is open");
+        let half = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000\r\nhalf";
+        others[0].stream().write_all(half).expect("it is open");
         others[1].send(&[b"GETRANGE", b"nothing", b"0", b"-1"]);
     }
-    assert_eq!(first.ask(&[b"PING"]), line("PONG"));
+    assert_eq!(first.say("PING"), Reply::Simple("PONG".into()));
 }
 
 /// Whether the machine has noticed that everybody else is gone.
-fn first_sees_one_client(first: &mut Client) -> bool {
-    let Reply::Bulk(list) = first.ask(&[b"CLIENT", b"LIST"]) else { panic!("CLIENT LIST is a bulk string") };
+fn first_sees_one_client(first: &mut Redis) -> bool {
+    let Reply::Bulk(Some(list)) = first.say("CLIENT LIST") else { panic!("CLIENT LIST is a bulk string") };
     list.iter().filter(|&&byte| byte == b'\n').count() == 1
 }
 
-fn line(text: &str) -> Reply {
-    Reply::Line(text.to_owned())
+fn ok() -> Reply {
+    Reply::Simple("OK".into())
+}
+
+fn bulk(bytes: &[u8]) -> Reply {
+    Reply::Bulk(Some(bytes.to_vec()))
 }
 
 fn array(elements: &[&[u8]]) -> Reply {
-    Reply::Array(elements.iter().map(|element| Reply::Bulk(element.to_vec())).collect())
+    Reply::Array(elements.iter().map(|element| bulk(element)).collect())
 }
 
 /// Bytes that cannot be compressed and are the same every time.

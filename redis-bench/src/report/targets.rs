@@ -8,6 +8,9 @@ use crate::sweep::journal::FioResult;
 
 /// The system that is ours.
 const OURS: &str = "remora ahead";
+/// Our other body, and what it is held against: guests of the same emulated machine.
+const UNIKERNEL: &str = "unikernel ahead";
+const GUEST: &str = "linux redis";
 /// The local share at which targets are set.
 const EIGHTH: f64 = 0.125;
 
@@ -69,6 +72,16 @@ pub fn all(cells: &Cells, fio: Option<&FioResult>) -> Vec<Target> {
     for (workload, bound) in [("get_mixed", 8.0), ("lrange_100", 5.0)] {
         let got = share(rate(workload, OURS, EIGHTH), rate(workload, "redis-swap", EIGHTH));
         add(format!("{workload}: {OURS} against redis-swap, both at 12.5 %"), true, bound, got);
+    }
+    for workload in ["get_mixed", "lrange_100"] {
+        let against = |fraction| share(rate(workload, UNIKERNEL, fraction), rate(workload, GUEST, fraction));
+        add(
+            format!("{workload}: {UNIKERNEL} against {GUEST} that swaps, both at 12.5 %"),
+            true,
+            2.9,
+            against(EIGHTH),
+        );
+        add(format!("{workload}: {UNIKERNEL} against {GUEST}, both all local"), true, 1.2, against(1.0));
     }
     let disk_bar = fio.and_then(|fio| Some((0.7 * fio.reads_per_s).min(rate("get_4k", "remora file", 1.0)?)));
     add(

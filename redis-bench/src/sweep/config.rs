@@ -22,6 +22,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::keys::KeyChoice;
+use crate::target::Target;
 use crate::units::ByteSize;
 use crate::workload::{Dataset, Workload};
 
@@ -146,6 +147,11 @@ pub struct System {
     /// True if it is left out, and said so, where its program is not installed.
     #[serde(default)]
     pub optional: bool,
+    /// Where it listens, if not on `{port}` of this machine: `redis://HOST:PORT`.
+    pub url: Option<String>,
+    /// `HOST:PORT` that sends the /proc/vmstat of the machine behind `url` to whoever connects: its swap is reported then.
+    /// Lines `memory_current` and `memory_swap_current` tell what the server holds.
+    pub vmstat: Option<String>,
     /// Instead of 30 s until it answers.
     pub start_seconds: Option<u64>,
 }
@@ -297,8 +303,10 @@ fn check_traffic(config: &Config, traffic: &Traffic) -> Result<()> {
 fn check_system(system: &System) -> Result<()> {
     check_fractions(system.fractions.as_deref().unwrap_or_default())?;
     let says = |part: &str| system.command.iter().any(|argument| argument.contains(part));
-    if !says("{port}") {
-        bail!("its command has no {{port}}");
+    match &system.url {
+        Some(url) => drop(url.parse::<Target>().map_err(|error| anyhow::anyhow!(error))?),
+        None if !says("{port}") => bail!("its command has no {{port}}"),
+        None => {}
     }
     if system.nodes.iter().any(|words| !words.iter().any(|argument| argument.contains("{socket}"))) {
         bail!("one of its nodes has no {{socket}}");
@@ -358,6 +366,7 @@ fractions = [1.0]
             ("fractions = [1.0]", "fractions = [0.5]", "everything local"),
             ("fractions = [1.0]", "fractions = [2.0]", "a fraction of 2"),
             ("title = \"t\"", "", "missing field `title`"),
+            ("cap = \"none\"", "url = \"http://there\"\ncap = \"none\"", "`http://there` is no address"),
             ("[[system]]", "[[system", "line 8"),
         ] {
             let error = format!("{:#}", parse(&GOOD.replace(good, bad)).expect_err(bad));
@@ -370,6 +379,7 @@ fractions = [1.0]
     fn the_sweeps_that_are_shipped_are_good() {
         for text in [
             include_str!("../../sweeps/demo.toml"),
+            include_str!("../../sweeps/guests.toml"),
             include_str!("../../sweeps/figure2.toml"),
             include_str!("../../sweeps/targets.toml"),
             include_str!("../../sweeps/all.toml"),

@@ -174,6 +174,13 @@ impl Server {
         let disks = disks.collect::<Result<Vec<_>>>()?;
         let nodes = start_nodes(system, room)?;
         let port = free_port()?;
+        let target = match &system.url {
+            Some(url) => url
+                .parse::<Target>()
+                .map_err(|error| anyhow::anyhow!(error))?
+                .with_vmstat(system.vmstat.clone()),
+            None => Target::local(port),
+        };
         let arguments = arguments(&system.command, port, room)?;
         let printed = room.dir.join("printed");
         let child = spawn(&arguments, cgroup.as_ref(), &printed).with_context(|| {
@@ -186,7 +193,7 @@ impl Server {
             cgroup,
             _swap: swap,
             _dir: scratch,
-            target: Target::local(port),
+            target,
         };
         let start_max = system.start_seconds.map_or(START_MAX, Duration::from_secs);
         server.wait_until_it_answers(start_max, &printed, watch)?;

@@ -40,8 +40,8 @@ const TICK_NS: u64 = 100_000_000;
 const MEASURE_TICKS: u32 = 10;
 /// A halt and the interrupt that ends it cost about as much. Units: nanoseconds.
 const SPIN_NS: u64 = 50_000;
-/// What the heap needs beside the index: the sockets of all clients, the card's buffers. Units: bytes.
-const HEAP_MIN: u64 = 64 << 20;
+/// What the heap needs beside the index: 288 sockets of 192 KiB, 12 MiB of the card's buffers, and some slack. Units: bytes.
+const HEAP_MIN: u64 = 80 << 20;
 
 /// The running machine.
 struct Body {
@@ -251,6 +251,12 @@ fn new_engine(
     ram.give_to_heap(u64::MAX);
     let far_pages = link.capacity_pages();
     let budget_frames = (config.local_memory / PAGE_SIZE as u64) as u32;
+    if far_pages < budget_frames {
+        // Every page has its place in far memory, also while it is here: frames beyond that would never be used.
+        let [far, local] =
+            [u64::from(far_pages) * PAGE_SIZE as u64, config.local_memory].map(|bytes| bytes >> 10);
+        return Err(format!("too small a far memory: {uri} has {far} KiB, --local-memory is {local} KiB"));
+    }
     let pager = mm::pager(frames, budget_frames, far_pages, config.prefetch, Some(Box::new(link.clone())));
     let mut engine = Engine::new(config, Box::new(pager), far_pages, time::random_seed(), now);
     engine.set_process_facts(ProcessFacts {

@@ -107,6 +107,8 @@ pub struct BlkLink {
     others: VecDeque<Transfer>,
     ended: Vec<Landed>,
     in_flight: usize,
+    /// When the drive last had nothing to do, or did something.
+    heard_at: Instant,
     is_broken: bool,
 }
 
@@ -149,6 +151,7 @@ impl BlkLink {
             others: VecDeque::with_capacity(TRANSFERS),
             ended: Vec::with_capacity(TRANSFERS),
             in_flight: 0,
+            heard_at: Instant(0),
             is_broken: false,
         })
     }
@@ -292,7 +295,10 @@ fn with_buffers<R>(
 }
 
 impl Link for BlkLink {
-    fn submit(&mut self, batch: &[Transfer], frames: &mut [Frame], _: Instant) {
+    fn submit(&mut self, batch: &[Transfer], frames: &mut [Frame], now: Instant) {
+        if self.in_flight == 0 {
+            self.heard_at = now;
+        }
         for &transfer in batch.iter().filter(|transfer| transfer.kind != TransferKind::Trim) {
             self.in_flight += 1;
             if self.is_broken {
@@ -310,9 +316,14 @@ impl Link for BlkLink {
         }
     }
 
-    fn poll_landed(&mut self, frames: &mut [Frame], _: Instant, landed: &mut Vec<Landed>) {
+    fn poll_landed(&mut self, frames: &mut [Frame], now: Instant, landed: &mut Vec<Landed>) {
         if !self.is_broken {
             self.collect(frames);
+        }
+        if self.in_flight == 0 || !self.ended.is_empty() {
+            self.heard_at = now;
+        } else if !self.is_broken && now.0.saturating_sub(self.heard_at.0) > WAIT_NS_MAX {
+            self.give_up();
         }
         if !self.is_broken {
             self.start(frames);
@@ -323,15 +334,8 @@ impl Link for BlkLink {
 
     fn wait_landed(&mut self, frames: &mut [Frame], landed: &mut Vec<Landed>) {
         let before = landed.len();
-        let begin = time::now();
-        while self.in_flight > 0 {
-            self.poll_landed(frames, begin, landed);
-            if landed.len() > before {
-                return;
-            }
-            if time::now().0 - begin.0 > WAIT_NS_MAX {
-                self.give_up();
-            }
+        while self.in_flight > 0 && landed.len() == before {
+            self.poll_landed(frames, time::now(), landed);
             core::hint::spin_loop();
         }
     }
