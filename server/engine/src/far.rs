@@ -9,9 +9,9 @@
 use crate::error::Outcome;
 use crate::lost::FarAdmin;
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use farmem::{Extent, FarAddr, Heap, HeapError, PAGE_SIZE, PageNo, PageRange, PageState, Pager, PagerError};
-use hashbrown::HashMap;
 
 /// Who reads an object across commands, and whether it was freed meanwhile.
 #[derive(Default)]
@@ -26,7 +26,9 @@ pub struct Far {
     pub heap: Heap,
     /// Frames that the pager may use. See [`Far::set_budget`].
     budget_frames: u32,
-    borrows: HashMap<u64, Borrow>,
+    /// By the object's number. Of a known size, which the capacity of a hash table with a random seed has not: near
+    /// memory decides the budget, and a simulation must come out twice alike.
+    borrows: BTreeMap<u64, Borrow>,
     /// Whom to ask about links; none in a body without any.
     pub admin: Option<Box<dyn FarAdmin>>,
     /// Whether some page may be lost: looked at by every tick.
@@ -47,7 +49,7 @@ impl Far {
             pager,
             heap: Heap::new(far_pages),
             budget_frames,
-            borrows: HashMap::new(),
+            borrows: BTreeMap::new(),
             admin: None,
             may_have_lost: false,
         }
@@ -246,7 +248,7 @@ impl Far {
 
     /// Near memory of allocator, page table and borrows. Units: bytes.
     pub fn near_bytes(&self) -> u64 {
-        let borrows = self.borrows.capacity() * (size_of::<(u64, Borrow)>() + 1);
+        let borrows = self.borrows.len() * 2 * size_of::<(u64, Borrow)>();
         self.heap.near_bytes() as u64 + self.pager.stats().near_bytes + borrows as u64
     }
 
