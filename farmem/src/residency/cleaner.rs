@@ -43,6 +43,10 @@ impl<M: Mapping> Residency<M> {
             if self.pool.over_budget() == 0 {
                 return;
             }
+            let meta = *self.pool.meta(frame);
+            if meta.is_evictable() {
+                self.note_used(meta.page, frame);
+            }
             let meta = self.pool.meta(frame);
             if meta.is_evictable() && !meta.has(AWAITED) {
                 self.evict_frame(frame);
