@@ -79,8 +79,8 @@ impl Arena {
     /// Backs frames by huge pages.
     ///
     /// To be called by who takes frames side by side from the first on, as a pager does, and gives back the last ones
-    /// first: then at most 2 MiB more is resident than has been touched, and a page of frames takes one entry of the
-    /// TLB, not 512.
+    /// first: then at most 2 MiB more is resident than has been touched, and 2 MiB of frames take one entry of the TLB,
+    /// not 512.
     pub fn use_huge_pages(&self) {
         let len = self.frames * PAGE_SIZE;
         // SAFETY: the range is this arena; the advice changes no content. A refusal changes nothing.

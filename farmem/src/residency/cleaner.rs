@@ -28,7 +28,7 @@ impl<M: Mapping> Residency<M> {
         }
         while evictions_left > 0
             && (self.pool.over_budget() > self.pool.slack() || self.pool.free_count() < reserve)
-            && let Some(frame) = self.coldest(self.spares_awaited())
+            && let Some(frame) = self.coldest(true)
         {
             self.evict_frame(frame);
             evictions_left -= 1;
@@ -44,15 +44,9 @@ impl<M: Mapping> Residency<M> {
                 return;
             }
             let meta = *self.pool.meta(frame);
-            if meta.is_evictable() {
-                self.note_used(meta.page, frame);
-            }
-            let meta = self.pool.meta(frame);
-            if meta.is_evictable() && !meta.has(AWAITED) {
-                self.evict_frame(frame);
-            } else if meta.state == FrameState::Dirty
-                && self.clean_first.len() < EVICTIONS_A_CALL_MAX as usize
-            {
+            let is_gone = meta.is_evictable() && !meta.has(AWAITED) && self.evict_if_idle(meta.page, frame);
+            let may_clean = self.clean_first.len() < EVICTIONS_A_CALL_MAX as usize;
+            if !is_gone && may_clean && self.pool.meta(frame).state == FrameState::Dirty {
                 self.clean_first.push_back(frame);
             }
         }
@@ -136,6 +130,16 @@ impl<M: Mapping> Residency<M> {
         }
     }
 
+    /// Evicts the frame of a resident page if it is clean and idle, after a look at what the MMU knows. Whether it did.
+    fn evict_if_idle(&mut self, page: PageNo, frame: FrameNo) -> bool {
+        self.note_used(page, frame);
+        let is_idle = self.pool.meta(frame).is_evictable();
+        if is_idle {
+            self.evict_frame(frame);
+        }
+        is_idle
+    }
+
     fn evict_frame(&mut self, frame: FrameNo) {
         let (page, checksum) = self.pool.evict(frame);
         self.mapping.set(page, Entry::Remote(checksum));
@@ -148,12 +152,10 @@ impl<M: Mapping> Residency<M> {
         let mut evicted = 0;
         while let Some(page) = self.mapping.first_touched(PageRange { first: next, count: end - next.0 }) {
             if let Entry::Resident(frame) = self.mapping.get(page) {
-                self.note_used(page, frame);
+                let is_gone = self.evict_if_idle(page, frame);
+                evicted += u32::from(is_gone);
                 let meta = self.pool.meta(frame);
-                if meta.is_evictable() {
-                    self.evict_frame(frame);
-                    evicted += 1;
-                } else if meta.state == FrameState::Dirty && meta.pins == 0 {
+                if !is_gone && meta.state == FrameState::Dirty && meta.pins == 0 {
                     self.clean_first.push_back(frame);
                 }
             }

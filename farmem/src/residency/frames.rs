@@ -336,7 +336,6 @@ impl FrameTable {
     /// # Panics
     /// If the frame is dirty or in use.
     pub(super) fn evict(&mut self, frame: FrameNo) -> (PageNo, Checksum) {
-        let is_surplus = self.is_surplus(frame);
         let meta = &mut self.metas[frame.0 as usize];
         assert!(meta.is_evictable(), "only clean, idle frames are evicted");
         let gone = (meta.page, meta.checksum);
@@ -344,11 +343,7 @@ impl FrameTable {
         self.awaited -= u32::from(meta.has(AWAITED));
         *meta = FrameMeta { flags: meta.flags & QUEUED, ..FrameMeta::FREE };
         self.sieve.remove(frame);
-        if is_surplus {
-            self.retire(frame);
-        } else {
-            self.free.insert(frame);
-        }
+        self.give_back(frame);
         gone
     }
 
@@ -446,7 +441,6 @@ impl FrameTable {
 
     /// Gives a frame back: to the free list, or out of the pager if there are more than the budget.
     pub(super) fn free(&mut self, frame: FrameNo) {
-        let is_surplus = self.is_surplus(frame);
         self.sieve.remove(frame);
         self.update(frame, |meta| {
             assert!(
@@ -456,7 +450,13 @@ impl FrameTable {
             let queued = meta.flags & QUEUED;
             *meta = FrameMeta { flags: queued, ..FrameMeta::FREE };
         });
-        if is_surplus { self.retire(frame) } else { self.free.insert(frame) }
+        self.give_back(frame);
+    }
+
+    /// Puts a frame that holds nothing where it belongs.
+    #[inline]
+    fn give_back(&mut self, frame: FrameNo) {
+        if self.is_surplus(frame) { self.retire(frame) } else { self.free.insert(frame) }
     }
 
     /// Takes a free frame out of the pager.
@@ -490,11 +490,12 @@ impl FrameTable {
 
     pub(super) fn set_budget(&mut self, frames: u32) {
         self.budget_frames = frames.min(self.arena_frames);
-        if self.over_budget() > 0 {
-            for frame in self.surplus() {
-                if self.over_budget() > 0 && self.free.remove(frame) {
-                    self.retire(frame);
-                }
+        for frame in self.surplus() {
+            if self.over_budget() == 0 {
+                break;
+            }
+            if self.free.remove(frame) {
+                self.retire(frame);
             }
         }
         while self.over_budget() > self.slack()

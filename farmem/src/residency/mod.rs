@@ -229,12 +229,12 @@ impl<M: Mapping> Residency<M> {
         if self.waits.has_failures() {
             let failures = want.pages().filter_map(|page| self.waits.take_failure(page));
             if let Some(error) = failures.reduce(|first, _| first) {
-                self.forsake(want);
+                Self::forsake(&self.mapping, &mut self.pool, want);
                 return Err(error);
             }
         }
         if self.is_vain(want, fresh) {
-            self.forsake(want);
+            Self::forsake(&self.mapping, &mut self.pool, want);
             return Err(PagerError::Refused);
         }
         let ticket = self.waits.begin(frames, fresh, want, now);
@@ -287,12 +287,8 @@ impl<M: Mapping> Residency<M> {
     }
 
     /// Nobody counts on these pages any more.
-    fn forsake(&mut self, want: &PageSet) {
-        for page in want.pages() {
-            if let Some(frame) = self.mapping.resident(page) {
-                self.pool.forsake(frame);
-            }
-        }
+    fn forsake(mapping: &M, pool: &mut FrameTable, want: &PageSet) {
+        want.pages().filter_map(|page| mapping.resident(page)).for_each(|frame| pool.forsake(frame));
     }
 
     fn end_reservation(&mut self) {
@@ -353,9 +349,8 @@ impl<M: Mapping> Pager for Residency<M> {
     }
 
     fn cancel(&mut self, ticket: Ticket) {
-        let Residency { waits, mapping, pool, .. } = self;
-        if let Some(want) = waits.want(ticket) {
-            want.pages().filter_map(|page| mapping.resident(page)).for_each(|frame| pool.forsake(frame));
+        if let Some(want) = self.waits.want(ticket) {
+            Self::forsake(&self.mapping, &mut self.pool, want);
         }
         self.waits.cancel(ticket);
         if self.reservation.as_ref().is_some_and(|reservation| reservation.ticket == ticket) {

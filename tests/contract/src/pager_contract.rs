@@ -559,6 +559,23 @@ pub fn a_smaller_budget_gives_frames_back(factory: &Factory) {
     assert_eq!(rig.pager.poll_discard(), None);
 }
 
+/// Nobody evicts what a client waited for before its turn comes, whatever the reserve of free frames lacks.
+pub fn background_work_leaves_what_has_landed_to_who_waited_for_it(factory: &Factory) {
+    let mut rig = Rig::new(factory, 64, Prefetch::Ahead);
+    rig.fill_far(&[1]);
+    rig.link.script().failing_write_backs = u32::MAX;
+    for page in 2..=60 {
+        rig.fill(page, page as u8);
+    }
+    let ticket = rig.wait_of(&set(&[1]), 0);
+    rig.turn();
+    rig.turn();
+    assert_eq!(rig.woken, [ticket]);
+    rig.pager.balance(rig.now);
+    assert_eq!(rig.pager.state(PageNo(1)), PageState::Clean);
+    rig.check(1, 1);
+}
+
 /// The frames in use stay side by side, so that huge pages can back them.
 pub fn a_slightly_smaller_budget_gives_back_the_last_frames(factory: &Factory) {
     let mut rig = Rig::new(factory, 512, Prefetch::Ahead);
@@ -574,6 +591,29 @@ pub fn a_slightly_smaller_budget_gives_back_the_last_frames(factory: &Factory) {
     assert!(given.len() >= 6, "only {given:?} were given back");
     assert!(given.iter().all(|frame| frame.0 >= 494), "{given:?} leave holes");
     for page in 1..=500 {
+        rig.check(page, page as u8);
+    }
+}
+
+/// A page that was written where nobody looked is not given up as it was before. Where there is an MMU only that knows.
+pub fn a_smaller_budget_loses_no_write(factory: &Factory) {
+    let mut rig = Rig::new(factory, 512, Prefetch::Ahead);
+    for page in 1..=490 {
+        rig.fill(page, 0);
+    }
+    rig.pager.evict_all();
+    for _ in 0..TURNS_MAX {
+        rig.turn();
+    }
+    for page in 1..=490 {
+        let addr = PageNo(page).addr();
+        rig.pager.bytes_mut(addr, PAGE_SIZE).expect("it is here, or comes").fill(page as u8);
+    }
+    rig.pager.set_budget(484);
+    for _ in 0..TURNS_MAX {
+        rig.turn();
+    }
+    for page in 1..=490 {
         rig.check(page, page as u8);
     }
 }
