@@ -2,6 +2,7 @@
 //!
 //! A pager under test gets a scripted link as its door, and the suite drives the same link as a body would.
 
+mod budget;
 mod room;
 
 use crate::scripted_link::ScriptedLink;
@@ -12,6 +13,7 @@ use farmem::{
     Pager, PagerError, Prefetch, Ticket, Transfer, TransferKind,
 };
 
+pub use budget::*;
 pub use room::*;
 
 /// Makes a pager of so many frames, with the policy, and with the link as its door.
@@ -527,38 +529,6 @@ pub fn a_cancelled_wait_leaves_no_pin(factory: &Factory) {
     assert_eq!(rig.pager.evict_all(), 3);
 }
 
-/// Each frame beyond the budget comes out once, and comes back when the budget grows.
-pub fn a_smaller_budget_gives_frames_back(factory: &Factory) {
-    let mut rig = Rig::new(factory, 64, Prefetch::Ahead);
-    for page in 1..=60 {
-        rig.fill(page, page as u8);
-    }
-    rig.pager.set_budget(8);
-    let mut given = Vec::new();
-    for _ in 0..TURNS_MAX {
-        rig.turn();
-        given.extend(core::iter::from_fn(|| rig.pager.poll_discard()));
-    }
-    assert_eq!(rig.pager.stats().frames_total, 8);
-    let used = given.len();
-    given.sort();
-    given.dedup();
-    assert_eq!(given.len(), used, "a frame was given back twice");
-    // Those that were never used need not be given back.
-    assert!((52..=56).contains(&used), "{used} frames given back");
-    for page in 1..=60 {
-        rig.check(page, page as u8);
-    }
-    rig.pager.set_budget(64);
-    let want = set(&(1..=50).collect::<Vec<_>>());
-    rig.acquire(&want, 0).expect("the frames are back");
-    for page in 1..=50 {
-        assert_eq!(rig.byte_of(page), page as u8);
-    }
-    rig.pager.release(&want);
-    assert_eq!(rig.pager.poll_discard(), None);
-}
-
 /// Nobody evicts what a client waited for before its turn comes, whatever the reserve of free frames lacks.
 pub fn background_work_leaves_what_has_landed_to_who_waited_for_it(factory: &Factory) {
     let mut rig = Rig::new(factory, 64, Prefetch::Ahead);
@@ -574,48 +544,6 @@ pub fn background_work_leaves_what_has_landed_to_who_waited_for_it(factory: &Fac
     rig.pager.balance(rig.now);
     assert_eq!(rig.pager.state(PageNo(1)), PageState::Clean);
     rig.check(1, 1);
-}
-
-/// The frames in use stay side by side, so that huge pages can back them.
-pub fn a_slightly_smaller_budget_gives_back_the_last_frames(factory: &Factory) {
-    let mut rig = Rig::new(factory, 512, Prefetch::Ahead);
-    for page in 1..=500 {
-        rig.fill(page, page as u8);
-    }
-    rig.pager.set_budget(494);
-    let mut given = Vec::new();
-    for _ in 0..TURNS_MAX {
-        rig.turn();
-        given.extend(core::iter::from_fn(|| rig.pager.poll_discard()));
-    }
-    assert!(given.len() >= 6, "only {given:?} were given back");
-    assert!(given.iter().all(|frame| frame.0 >= 494), "{given:?} leave holes");
-    for page in 1..=500 {
-        rig.check(page, page as u8);
-    }
-}
-
-/// A page that was written where nobody looked is not given up as it was before. Where there is an MMU only that knows.
-pub fn a_smaller_budget_loses_no_write(factory: &Factory) {
-    let mut rig = Rig::new(factory, 512, Prefetch::Ahead);
-    for page in 1..=490 {
-        rig.fill(page, 0);
-    }
-    rig.pager.evict_all();
-    for _ in 0..TURNS_MAX {
-        rig.turn();
-    }
-    for page in 1..=490 {
-        let addr = PageNo(page).addr();
-        rig.pager.bytes_mut(addr, PAGE_SIZE).expect("it is here, or comes").fill(page as u8);
-    }
-    rig.pager.set_budget(484);
-    for _ in 0..TURNS_MAX {
-        rig.turn();
-    }
-    for page in 1..=490 {
-        rig.check(page, page as u8);
-    }
 }
 
 /// A hint is never needed for correctness.
