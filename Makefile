@@ -105,6 +105,11 @@ soak-nodes: setup ## Two memory nodes, two copies, each killed and started again
 soak: soak-nodes ## soak-nodes; then random commands against redis-server, four times SECONDS_EACH=60, SEED=now
 	$(python) tests/conformance/run.py --binary $(server) --random $$((4 * $(SECONDS_EACH))) --seed $(SEED)
 
+.PHONY: fairness
+fairness: setup ## Nobody waits for another's miss: a hot client alone and beside 20 cold ones, far memory 5 ms away (half a minute)
+	cargo build --release -p server
+	$(python) tests/soak/fairness.py --binary $(server)
+
 .PHONY: cap
 cap: setup ## The cap holds: resident memory seen from outside under loads, 10,000 clients, slow readers, 512 MB values (2 minutes)
 	cargo build --release -p server
@@ -137,6 +142,12 @@ uffd: setup ## Faulting beside asking ahead: --pager uffd in four policies and s
 	cargo build --release -p server -p redis-bench -p memnode
 	$(bench) sweep redis-bench/sweeps/uffd.toml --dir $(RESULTS)/uffd
 	$(bench) report $(RESULTS)/uffd
+
+.PHONY: wires
+wires: setup ## What a faster card or memory on the bus is worth, modelled: 100 and 200 Gb/s, 0.25 us (about 8 minutes; goes on where it stopped)
+	cargo build --release -p server -p redis-bench
+	$(bench) sweep redis-bench/sweeps/wires.toml --dir $(RESULTS)/wires
+	$(bench) report $(RESULTS)/wires
 
 .PHONY: targets
 targets: setup ## Every bar that the store is held to, and what is measured (about 25 minutes; goes on where it stopped)

@@ -1,5 +1,5 @@
-//! A guest of `remora-vhost` that is no machine: memory in a file, a queue in that memory, and pages that the disk moves straight
-//! into and out of it.
+//! A guest of `remora-vhost` that is no machine: memory in a file, a queue in that memory, and pages that the
+//! disk moves straight into and out of it.
 //!
 //! ```text
 //!   0: descriptors, rings, header, status │ (a hole) │ DATA: pages        one request at a time, of whole pages

@@ -1,9 +1,9 @@
 //! More is asked for at once than fits: fifty clients, each in need of seventeen pages, over frames for a third of them.
 //!
-//! Once every page that landed was the only frame to be had for the next page that was needed, so clients lost their pages to
-//! each other before they had them all, and fetched half as many again, over and over. So a wait's pages are asked for
-//! only when its whole set fits beside the sets that are under way, and what has landed for one is not taken for another.
-//! Under a virtual clock, with landings in any order.
+//! Once every page that landed was the only frame to be had for the next page that was needed, so clients
+//! lost their pages to each other before they had them all, and fetched half as many again, over and over. So
+//! a wait's pages are asked for only when its whole set fits beside the sets that are under way, and what has
+//! landed for one is not taken for another. Under a virtual clock, with landings in any order.
 
 use engine::ClientId;
 use farmem::Prefetch;

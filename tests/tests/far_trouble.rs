@@ -1,5 +1,6 @@
-//! What may go wrong between a server and its memory nodes, apart from their death (`far_nodes`): networks that are cut or
-//! fall silent, nodes that never answer, certificates that are wrong. Never a hang, never wrong data, always a clear line.
+//! What may go wrong between a server and its memory nodes, apart from their death (`far_nodes`): networks
+//! that are cut or fall silent, nodes that never answer, certificates that are wrong. Never a hang, never
+//! wrong data, always a clear line.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! The RDMA link over verbs that are none: completions late and in any order between the lanes, errors at any work request,
-//! nodes that hang up, come back, and come back empty.
+//! The RDMA link over verbs that are none: completions late and in any order between the lanes, errors at any
+//! work request, nodes that hang up, come back, and come back empty.
 //!
 //! ```text
 //!   RdmaLink ─► FakeFabric ─► pages of a node      asserts what a device would not forgive: overrun queues, too long chains

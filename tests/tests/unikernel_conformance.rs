@@ -1,8 +1,8 @@
 //! The unikernel against the packaged redis-server: the same commands, and every reply compared byte for byte.
 //!
-//! The work is done by `tests/conformance/run.py`, as for the Linux body, and it holds `unplanned_faults` to zero. Needs QEMU,
-//! python3 and redis-server, and redis-py for one part (`make setup`); without them this skips loudly, and fails where `CI` is
-//! set. Refuses to look at a reply itself.
+//! The work is done by `tests/conformance/run.py`, as for the Linux body, and it holds `unplanned_faults` to
+//! zero. Needs QEMU, python3 and redis-server, and redis-py for one part (`make setup`); without them this
+//! skips loudly, and fails where `CI` is set. Refuses to look at a reply itself.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 mod unikernel_image;

@@ -1,7 +1,7 @@
 //! The unikernel in trouble: drives that will not do, drives that fail while it runs, crowds of connections.
 //!
-//! Needs qemu-system-x86_64, nbdkit, python3 and, for the crowd, root (a tap); without one of them the test skips loudly, and
-//! fails where `CI` is set. Refuses to gate on wall time.
+//! Needs qemu-system-x86_64, nbdkit, python3 and, for the crowd, root (a tap); without one of them the test
+//! skips loudly, and fails where `CI` is set. Refuses to gate on wall time.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 mod unikernel_image;

@@ -1,4 +1,5 @@
-//! `remora-contract`: the pager's contract on the bare machine, over the page tables and the page faults that the store has.
+//! `remora-contract`: the pager's contract on the bare machine, over the page tables and the page faults that
+//! the store has.
 //!
 //! ```text
 //!   tests/contract ─► MmuPager ─► page tables, #PF ─► scripted far memory        no network, no engine

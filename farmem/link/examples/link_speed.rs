@@ -1,7 +1,7 @@
 //! How fast a link fetches: `link_speed URI PAGES DEPTH SECONDS`, for `redis-bench/link-speed`.
 //!
-//! Keeps DEPTH runs of PAGES neighbouring pages in flight, each at a random place of the far memory, and prints runs a second
-//! and CPU time a page of this process in microseconds. Refuses to look at the pages.
+//! Keeps DEPTH runs of PAGES neighbouring pages in flight, each at a random place of the far memory, and
+//! prints runs a second and CPU time a page of this process in microseconds. Refuses to look at the pages.
 
 use farmem::{FrameNo, Link, PAGE_SIZE, PageNo, Transfer, TransferKind};
 use farmem_link::{Arena, FarUri, LinkSet, monotonic_now};

@@ -5,8 +5,9 @@
 //!                                                            └─ there ─► settle ─► ring ─► poll
 //! ```
 //!
-//! Between reaching a node and using it 50 ms pass: what the old connections had sent may still be in the node's hands, and
-//! an old write or trim must not come behind a new write of the same page. Refuses to give up.
+//! Between reaching a node and using it 50 ms pass: what the old connections had sent may still be in the
+//! node's hands, and an old write or trim must not come behind a new write of the same page. Refuses to give
+//! up.
 
 use rustix::event::{EventfdFlags, eventfd};
 use std::fmt;

@@ -59,8 +59,8 @@ impl Window {
 
     /// Puts `count` pages of `file`, from byte `offset` on, where shared page `first` is.
     ///
-    /// Bounds: whoever cuts the file short kills this process when it touches what is gone (SIGBUS), so the other process is
-    /// one that may do that.
+    /// Bounds: whoever cuts the file short kills this process when it touches what is gone (SIGBUS), so the
+    /// other process is one that may do that.
     ///
     /// # Errors
     /// `InvalidInput` beyond the reserved room or over another region; what mmap answers.
@@ -76,7 +76,8 @@ impl Window {
         }
         let at = self.base.as_ptr().wrapping_add(start).cast();
         let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::FIXED);
-        // SAFETY: [start, end) lies in the reserved range, which is ours; `&mut self` says that nobody holds a frame of it.
+        // SAFETY: [start, end) lies in the reserved range, which is ours; `&mut self` says that nobody holds
+        // a frame of it.
         unsafe { mmap(at, count * PAGE_SIZE, access, flags, file.as_fd(), offset)? };
         self.regions.push((start, count));
         self.frames = self.frames.max(end);
@@ -91,7 +92,8 @@ impl Window {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
         while let Some(&(start, count)) = self.regions.last() {
             let at = self.base.as_ptr().wrapping_add(start).cast();
-            // SAFETY: the region lies in the reserved range, which is ours; `&mut self` says that nobody holds a frame of it.
+            // SAFETY: the region lies in the reserved range, which is ours; `&mut self` says that nobody
+            // holds a frame of it.
             unsafe { mmap_anonymous(at, count * PAGE_SIZE, ProtFlags::READ | ProtFlags::WRITE, flags)? };
             self.regions.pop();
         }
@@ -109,10 +111,10 @@ impl Window {
 
     /// All frames: our own, then the other process' pages by their number.
     pub fn frames(&mut self) -> &mut [Frame] {
-        // SAFETY: the range is mapped, readable and writable as a whole and for ever, and any bytes are a `Frame`. Within this
-        // process `&mut self` makes the slice the only way to it. The other process may write meanwhile: by the protocol it
-        // leaves a frame alone while its request is under way, and if it does not, it spoils its own page, because links copy
-        // frames and never decide by what is in them.
+        // SAFETY: the range is mapped, readable and writable as a whole and for ever, and any bytes are a
+        // `Frame`. Within this process `&mut self` makes the slice the only way to it. The other process may
+        // write meanwhile: by the protocol it leaves a frame alone while its request is under way, and if it
+        // does not, it spoils its own page, because links copy frames and never decide by what is in them.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.frames) }
     }
 }

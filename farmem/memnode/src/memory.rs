@@ -263,8 +263,9 @@ impl Memory {
         }
         // Before the device learns of any page, so that no discard comes in between.
         self.pinned.store(true, Ordering::SeqCst);
-        // SAFETY: from now on no page of the mapping is given back or replaced. Unmapping leaves the device its pages, which
-        // it has pinned, until the region is gone. No reference into the mapping is ever made, so nobody minds changes.
+        // SAFETY: from now on no page of the mapping is given back or replaced. Unmapping leaves the device
+        // its pages, which it has pinned, until the region is gone. No reference into the mapping is ever
+        // made, so nobody minds changes.
         let region = unsafe { domain.register(self.base, self.len as usize, true) };
         match &region {
             Ok(_) => self.touch(0, self.len as usize),

@@ -6,8 +6,9 @@
 //!   hangs up ────────────────────────────┴─► destroyed: from then on it reaches nothing
 //! ```
 //!
-//! One region an export, registered before anybody can ask, and never given back. Refuses whoever does not prove the secret: a
-//! key opens the whole export. Who has it may read and write all of it, until its queue pairs are gone.
+//! One region an export, registered before anybody can ask, and never given back. Refuses whoever does not
+//! prove the secret: a key opens the whole export. Who has it may read and write all of it, until its queue
+//! pairs are gone.
 
 use crate::export::Exports;
 use farmem_link::rdma::fabric::COMPLETIONS_MAX;

@@ -7,9 +7,9 @@
 //!              └─────────────────────┘
 //! ```
 //!
-//! Sixteen bytes a frame and eight for its place in the order of eviction, for frames that have been used at least once. An *orphan* is a frame whose page
-//! has left it while a reply holds it or a link still moves it; it is free when both are over. Knows no
-//! page table: who takes a victim tells the page table itself.
+//! Sixteen bytes a frame and eight for its place in the order of eviction, for frames that have been used at
+//! least once. An *orphan* is a frame whose page has left it while a reply holds it or a link still moves it;
+//! it is free when both are over. Knows no page table: who takes a victim tells the page table itself.
 
 use super::free::FreeFrames;
 use super::sieve::Sieve;

@@ -7,10 +7,10 @@
 //!            leave: MOVE a run (or copy it by hand)
 //! ```
 //!
-//! With MOVE not a byte is copied and no memory is taken or given: the kernel changes page table entries. Both
-//! ends are registered, because the kernel moves to registered ranges only: the range for missing pages, the
-//! arena for write protection that is never asked for, so that links may touch empty frames there. Whose page goes where is
-//! the table's business.
+//! With MOVE not a byte is copied and no memory is taken or given: the kernel changes page table entries.
+//! Both ends are registered, because the kernel moves to registered ranges only: the range for missing pages,
+//! the arena for write protection that is never asked for, so that links may touch empty frames there. Whose
+//! page goes where is the table's business.
 
 use crate::kernel::{OpenError, Uffd, Way};
 use farmem::{Frame, FrameNo, PAGE_SIZE, PageNo};

@@ -144,7 +144,8 @@ impl Disk {
         moved
     }
 
-    /// Waits until nothing is in flight, and appends what is over. Shape: with `all`, what waits is done too, else forgotten.
+    /// Waits until nothing is in flight, and appends what is over. Shape: with `all`, what waits is done too,
+    /// else forgotten.
     pub fn drain(&mut self, memory: &GuestMemoryMmap, all: bool, done: &mut Vec<Done>) {
         if !all {
             self.waiting.clear();

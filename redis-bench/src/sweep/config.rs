@@ -149,8 +149,8 @@ pub struct System {
     pub optional: bool,
     /// Where it listens, if not on `{port}` of this machine: `redis://HOST:PORT`.
     pub url: Option<String>,
-    /// `HOST:PORT` that sends the /proc/vmstat of the machine behind `url` to whoever connects: its swap is reported then.
-    /// Lines `memory_current` and `memory_swap_current` tell what the server holds.
+    /// `HOST:PORT` that sends the /proc/vmstat of the machine behind `url` to whoever connects: its swap is
+    /// reported then. Lines `memory_current` and `memory_swap_current` tell what the server holds.
     pub vmstat: Option<String>,
     /// Instead of 30 s until it answers.
     pub start_seconds: Option<u64>,

@@ -1,7 +1,8 @@
 //! Fuzz target: both halves of the RDMA handshake, against a peer that says whatever the input says.
 //!
-//! The first byte says which half is fuzzed; the rest is all that the peer ever sends. Whoever accepts has been sent exactly
-//! what an honest peer would send: a proof is good for one connection, and every bit is under it. Refuses to know sockets.
+//! The first byte says which half is fuzzed; the rest is all that the peer ever sends. Whoever accepts has
+//! been sent exactly what an honest peer would send: a proof is good for one connection, and every bit is
+//! under it. Refuses to know sockets.
 
 use super::{Dice, Target};
 use farmem_link::nbd::proto::Generation;

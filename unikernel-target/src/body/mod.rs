@@ -40,7 +40,8 @@ const TICK_NS: u64 = 100_000_000;
 const MEASURE_TICKS: u32 = 10;
 /// A halt and the interrupt that ends it cost about as much. Units: nanoseconds.
 const SPIN_NS: u64 = 50_000;
-/// What the heap needs beside the index: 288 sockets of 192 KiB, 12 MiB of the card's buffers, and some slack. Units: bytes.
+/// What the heap needs beside the index: 288 sockets of 192 KiB, 12 MiB of the card's buffers, and some
+/// slack. Units: bytes.
 const HEAP_MIN: u64 = 80 << 20;
 
 /// The running machine.

@@ -6,7 +6,8 @@
 //!                └─ adapter: domain, frames registered as transfers first name them (registered)
 //! ```
 //!
-//! Everything here blocks, for no longer than the URI's timeout altogether. Refuses a node that lends less than is asked for.
+//! Everything here blocks, for no longer than the URI's timeout altogether. Refuses a node that lends less
+//! than is asked for.
 
 use super::answer::missing;
 use super::fabric::{COMPLETIONS_MAX, Dial, End, Fabric, LANE_PAGES_MAX, Move, Outcome, Reached};

@@ -25,8 +25,8 @@ pub const CHAIN_PAGES_MAX: usize = 64;
 /// Pages under way on a lane: 2 MiB of needed ones, and two chains of the others, so that one is moving while the next is
 /// made.
 pub const LANE_PAGES_MAX: [usize; LANES] = [512, 2 * CHAIN_PAGES_MAX];
-/// Every work request makes one completion at most: when it is signalled, or when it fails. So a completion queue of as many
-/// entries as both lanes have work requests never overruns. 512 + 128 = 640.
+/// Every work request makes one completion at most: when it is signalled, or when it fails. So a completion
+/// queue of as many entries as both lanes have work requests never overruns. 512 + 128 = 640.
 pub const COMPLETIONS_MAX: usize = LANE_PAGES_MAX[NEEDED] + LANE_PAGES_MAX[REST];
 
 /// One page to move.
@@ -68,8 +68,8 @@ pub struct End {
     pub words: String,
 }
 
-/// A node that can be reached: two lanes and their completions. Once anything fails it is of no use any more, and is dropped;
-/// then nothing touches a frame for it.
+/// A node that can be reached: two lanes and their completions. Once anything fails it is of no use any more,
+/// and is dropped; then nothing touches a frame for it.
 pub trait Fabric: Send {
     /// Posts a chain on a lane with one ring of the doorbell. Shape: at most [`CHAIN_PAGES_MAX`] moves.
     ///

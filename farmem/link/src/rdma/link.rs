@@ -1,5 +1,5 @@
-//! A memory node as a [`Link`] over one-sided READ and WRITE: queues, chains, deadlines, and what happens when the node is
-//! gone.
+//! A memory node as a [`Link`] over one-sided READ and WRITE: queues, chains, deadlines, and what happens
+//! when the node is gone.
 //!
 //! ```text
 //!   submit ─┬─ needed ─► queue ─► chains ─► lane 0 ─┐      a chain is one ring of the doorbell, and one completion
@@ -9,9 +9,9 @@
 //!   up ── any error, hung up, too late ──► down ── redial ──► up     (as the NBD link does: deadline, losses)
 //! ```
 //!
-//! A trim moves nothing: the node's memory is registered, and registered memory is never given back to its system. What was
-//! trimmed keeps its old bytes until it is written anew. Refuses to trust a node that is late: the queue pairs are destroyed,
-//! and then nothing comes late.
+//! A trim moves nothing: the node's memory is registered, and registered memory is never given back to its
+//! system. What was trimmed keeps its old bytes until it is written anew. Refuses to trust a node that is
+//! late: the queue pairs are destroyed, and then nothing comes late.
 
 use super::dial::{VerbsDial, dial, dial_twin};
 use super::fabric::{
@@ -37,8 +37,8 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-/// How long completions are looked for before the queue is armed: a chain of 64 pages takes 24 us at 100 Gb/s, and to sleep
-/// and wake costs some 10. Units: nanoseconds.
+/// How long completions are looked for before the queue is armed: a chain of 64 pages takes 24 us at 100
+/// Gb/s, and to sleep and wake costs some 10. Units: nanoseconds.
 const SPIN_NS: u64 = 50_000;
 /// Between two looks, for who asks when to look again. Units: nanoseconds.
 const LOOK_NS: u64 = 500;

@@ -7,15 +7,15 @@
 //!   stretches are given anew ─► every region is forgotten, before anything is registered again
 //! ```
 //!
-//! A region names pages, not addresses: if other memory comes to lie at a frame's address the device goes on with the old one.
-//! Refuses a frame that lies in no stretch.
+//! A region names pages, not addresses: if other memory comes to lie at a frame's address the device goes on
+//! with the old one. Refuses a frame that lies in no stretch.
 
 use crate::window::Stretch;
 use farmem::{Frame, FrameNo, PAGE_SIZE};
 use std::io;
 
-/// Frames that are registered together: 2 MiB, what a huge page has. Memory is registered as it is used, because an arena has
-/// room for much more than that, and a guest too.
+/// Frames that are registered together: 2 MiB, what a huge page has. Memory is registered as it is used,
+/// because an arena has room for much more than that, and a guest too.
 pub const REGION_FRAMES: usize = 512;
 
 /// The regions `R` that a device has of the frames.

@@ -5,9 +5,9 @@
 //!      (dlopen)    └─► Completions ─┴─► QueuePair   READ and WRITE, in chains
 //! ```
 //!
-//! Everything keeps what it was made from alive, so nothing is destroyed under another. Refuses to know pages, peers and
-//! deadlines. A machine without library or device gets one line that says so. The tests run all of it over a library that is
-//! none, under Miri too (`make miri`).
+//! Everything keeps what it was made from alive, so nothing is destroyed under another. Refuses to know
+//! pages, peers and deadlines. A machine without library or device gets one line that says so. The tests run
+//! all of it over a library that is none, under Miri too (`make miri`).
 
 mod library;
 #[cfg(test)]
@@ -214,9 +214,10 @@ impl Domain {
         assert!(arena::is_in_arena(frames), "frames for RDMA lie in an arena");
         let (start, len) = (NonNull::from(frames).cast(), size_of_val(frames));
         arena::note_registered(frames);
-        // SAFETY: an arena is mapped for ever, and from now on no frame of these is given back to the system; where a window's
-        // frames come to be other memory the device keeps the old pages, which nobody sees any more, and is told to forget
-        // them. It writes to a frame only while a transfer is in flight, when nobody else looks at it.
+        // SAFETY: an arena is mapped for ever, and from now on no frame of these is given back to the system;
+        // where a window's frames come to be other memory the device keeps the old pages, which nobody sees
+        // any more, and is told to forget them. It writes to a frame only while a transfer is in flight, when
+        // nobody else looks at it.
         unsafe { self.register(start, len, false) }
     }
 

@@ -24,9 +24,9 @@ pub trait Door: Link {
         true
     }
 
-    /// How often it has come back without its content: whoever sees the number grow takes every page for lost that was not
-    /// written since. May only grow in [`Link::poll_landed`] and
-    /// [`Link::wait_landed`], and nothing that was submitted before may be written after that has returned.
+    /// How often it has come back without its content: whoever sees the number grow takes every page for lost
+    /// that was not written since. May only grow in [`Link::poll_landed`] and [`Link::wait_landed`], and
+    /// nothing that was submitted before may be written after that has returned.
     fn losses(&self) -> u32 {
         0
     }

@@ -36,8 +36,8 @@ impl SharedLink {
 
 /// What a command that cannot go on sends its transfers through, to wait for them.
 ///
-/// It does so in the middle of a turn, and the turn's `now` is older than that: on a modelled wire what has only just been
-/// asked for would have landed already. So they are sent by the clock.
+/// It does so in the middle of a turn, and the turn's `now` is older than that: on a modelled wire what has
+/// only just been asked for would have landed already. So they are sent by the clock.
 pub struct PagerDoor(SharedLink);
 
 impl Link for PagerDoor {

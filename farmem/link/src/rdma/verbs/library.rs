@@ -5,8 +5,9 @@
 //!   feature ibverbs-sys  bindings of that crate ─► linked ───────────┴─► Functions
 //! ```
 //!
-//! As usual nothing is needed at build time, and a machine without the library says so. With the feature the compiler compares
-//! the structs of `raw` with those of rdma-core's headers. What is called is the same. Refuses to call anything itself.
+//! As usual nothing is needed at build time, and a machine without the library says so. With the feature the
+//! compiler compares the structs of `raw` with those of rdma-core's headers. What is called is the same.
+//! Refuses to call anything itself.
 
 use super::super::answer::missing;
 use super::super::raw::{self, PairAttributes};
@@ -41,8 +42,8 @@ macro_rules! functions {
             fn linked() -> Functions {
                 Functions {
                     $(
-                        // SAFETY: the function's type but for the names of the structs behind its pointers, which have the
-                        // same layout: `layouts` compares them.
+                        // SAFETY: the function's type but for the names of the structs behind its pointers,
+                        // which have the same layout: `layouts` compares them.
                         $name: unsafe {
                             std::mem::transmute::<*const (), unsafe extern "C" fn($($argument),*) $(-> $result)?>(
                                 ibverbs_sys::$symbol as *const (),
