@@ -138,7 +138,7 @@ figure2: setup ## The poster's figure: requests a second over the local share, e
 	$(bench) report $(RESULTS)/figure2
 
 .PHONY: uffd
-uffd: setup ## Faulting beside asking ahead: --pager uffd in four policies and soft ahead, mem: and nbd+unix: (about 15 minutes)
+uffd: setup ## Faulting beside asking ahead: --pager uffd in four policies and soft ahead, mem: and nbd+unix: (about 9 minutes)
 	cargo build --release -p server -p redis-bench -p memnode
 	$(bench) sweep redis-bench/sweeps/uffd.toml --dir $(RESULTS)/uffd
 	$(bench) report $(RESULTS)/uffd
@@ -156,7 +156,7 @@ targets: setup ## Every bar that the store is held to, and what is measured (abo
 	$(bench) report $(RESULTS)/targets
 
 .PHONY: nodes
-nodes: setup ## Memory nodes: one, two, two copies, nbdkit, qemu-nbd; ahead and none (about 15 minutes; goes on where it stopped)
+nodes: setup ## Memory nodes: one, two, two copies, nbdkit, qemu-nbd; ahead and none (about 9 minutes; goes on where it stopped)
 	cargo build --release -p server -p memnode -p redis-bench
 	$(bench) sweep redis-bench/sweeps/nodes.toml --dir $(RESULTS)/nodes
 	$(bench) report $(RESULTS)/nodes

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::ceiling::{fixed_reply, serve};
 use crate::cli::{CeilingArgs, LoadArgs, RunArgs};
-use crate::drive::{DriveError, Watch};
+use crate::drive::Watch;
 use crate::measure::{Extent, Measurement, RunPlan, load as fill, run as measure};
 use crate::units::{grouped, latency};
 use crate::workload::{Dataset, Workload};
@@ -204,9 +204,4 @@ fn describe(m: &Measurement) -> String {
     let seconds: Vec<String> = m.per_second.iter().map(|&n| grouped(n as f64)).collect();
     line("each second", seconds.join(" "));
     format!("{} {} -c {} -P {}, keys {}\n{out}", m.workload, m.data, m.clients, m.pipeline, m.keys)
-}
-
-/// True if the user asked to stop.
-pub fn interrupted(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(DriveError::Interrupted)))
 }

@@ -17,7 +17,6 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::cli::SweepArgs;
-use crate::commands::interrupted;
 use crate::drive::Watch;
 use crate::measure::{Extent, Measurement, RunPlan, load, run};
 use crate::observe::observe;
@@ -186,9 +185,8 @@ impl Sweep<'_> {
             failed: None,
         };
         if let Err(error) = self.try_point(point, &mut result) {
-            if interrupted(&error) {
-                bail!("interrupted; the same command goes on from here");
-            }
+            // Whatever fails now, a system call that the signal met for one, is not the point's failure.
+            self.stop_if_asked()?;
             result.failed = Some(format!("{error:#}").replace('\n', " | "));
         }
         result.seconds = start.elapsed().as_secs_f64();

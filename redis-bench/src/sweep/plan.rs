@@ -4,11 +4,12 @@
 //!   for each repetition, closed loop before open loop
 //!     for each workload
 //!       for each fraction
-//!         for each system          A B C  B C A  C A B: a drift of the machine meets all alike
+//!         for each system          A B C  C B A  B C A: a drift of the machine meets all alike
 //! ```
 //!
-//! Each repetition begins with another system and another fraction: who always came behind the same neighbour
-//! would be measured on what that one leaves behind (a gigabyte just given back by a swap device, say).
+//! Every other repetition goes backwards, and each pair of them begins one place later: who always came behind the
+//! same neighbour would be measured on the memory that this one leaves behind. Two equal Redis, one behind Remora and
+//! one behind the other, differed by a third that way.
 
 use super::config::{Config, System, Traffic};
 
@@ -58,12 +59,15 @@ fn closed(config: &Config, repetition: u32) -> impl Iterator<Item = Point<'_>> {
     })
 }
 
-/// The same, begun one place later in each repetition.
+/// The same in the order of this repetition.
 fn turned<T>(items: impl Iterator<Item = T>, repetition: u32) -> impl Iterator<Item = T> {
     let mut items: Vec<T> = items.collect();
     if !items.is_empty() {
-        let first = (repetition as usize - 1) % items.len();
+        let first = (repetition as usize - 1) / 2 % items.len();
         items.rotate_left(first);
+    }
+    if repetition.is_multiple_of(2) {
+        items.reverse();
     }
     items.into_iter()
 }
@@ -78,7 +82,13 @@ fn open(config: &Config, repetition: u32) -> impl Iterator<Item = Point<'_>> {
         grid.flat_map(move |(fraction, share)| {
             let named = config.systems.iter().filter(move |system| load.systems.contains(&system.name));
             let systems = named.filter(move |system| takes_part(system, traffic, fraction));
-            turned(systems, repetition).map(move |system| Point { repetition, traffic, system, fraction, load: Some(share) })
+            turned(systems, repetition).map(move |system| Point {
+                repetition,
+                traffic,
+                system,
+                fraction,
+                load: Some(share),
+            })
         })
     })
 }
