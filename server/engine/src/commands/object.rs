@@ -6,11 +6,25 @@ use crate::command::help;
 use crate::config::MaxmemoryPolicy;
 use crate::error::{CommandError, Outcome};
 use crate::keyspace::Found;
+use crate::keyspace::index::Kind;
 use crate::number;
+use crate::value::string::is_small;
 
 /// Plans to look up the key in argument 2.
 pub fn plan_second(plan: &mut Plan, args: &Args) {
     plan.key(args.get(2));
+}
+
+/// Plans to look up the key in argument 2, and to see whether its value is an integer: that lies beside the key, but
+/// for one that fills its page.
+pub fn plan_encoding(plan: &mut Plan, args: &Args) {
+    let key = args.get(2);
+    if let Some(entry) = plan.key(key)
+        && entry.kind() == Kind::LargeString
+        && !is_small(key.len(), number::I64_LEN_MAX)
+    {
+        plan.pages.push_page(entry.addr().page());
+    }
 }
 
 /// `OBJECT HELP`.
