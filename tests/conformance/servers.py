@@ -46,10 +46,15 @@ class Server:
             return log.read()[-2000:].decode("latin1")
 
 
+def farmem_count(connection, name):
+    """One of ours' counters, since the start or the last CONFIG RESETSTAT."""
+    stats = parse(connection.command("FARMEM", "STATS"))
+    return int(dict(zip(stats[::2], stats[1::2]))[name])
+
+
 def unplanned_faults(connection):
     """Touches of ours that no plan had named, since the start or the last CONFIG RESETSTAT."""
-    stats = parse(connection.command("FARMEM", "STATS"))
-    return int(dict(zip(stats[::2], stats[1::2]))[b"unplanned_faults"])
+    return farmem_count(connection, b"unplanned_faults")
 
 
 def is_unikernel(binary):
