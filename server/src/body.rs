@@ -300,6 +300,7 @@ async fn tick(ticker: Watched, body: Rc<Body>, link: SharedLink) {
         body.clock.set_wall_time();
         let now = body.clock.read();
         let mut engine = body.engine.borrow_mut();
+        near_peak_bytes = near_peak_bytes.max(engine.near_bytes());
         if ticks % MEASURE_TICKS == 0 {
             let usage = process::usage();
             engine.set_process_usage(usage.resident_bytes, usage.system_cpu_us, usage.user_cpu_us);
@@ -314,7 +315,6 @@ async fn tick(ticker: Watched, body: Rc<Body>, link: SharedLink) {
             };
             engine.set_link_reports(link.set().describe().into_iter().map(describe).collect());
             process::follow_log_level(&engine.config().loglevel);
-            near_peak_bytes = near_peak_bytes.max(engine.near_bytes());
             if engine.near_bytes() + TRIM_MIN <= near_peak_bytes {
                 near_peak_bytes = engine.near_bytes();
                 farmem_link::malloc::give_free_pages_back();

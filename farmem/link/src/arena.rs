@@ -80,7 +80,8 @@ impl Arena {
     ///
     /// To be called by who takes frames side by side from the first on, as a pager does, and gives back the last ones
     /// first: then at most 2 MiB more is resident than has been touched, and 2 MiB of frames take one entry of the TLB,
-    /// not 512.
+    /// not 512. A huge page that has lost frames to [`Discarder::discard`] never becomes one again: the system would
+    /// make all of it resident for any frame that is still in use.
     pub fn use_huge_pages(&self) {
         let len = self.frames * PAGE_SIZE;
         // SAFETY: the range is this arena; the advice changes no content. A refusal changes nothing.
@@ -109,11 +110,22 @@ impl Discarder {
         if is_registered(start.addr(), count * PAGE_SIZE) {
             return;
         }
+        let end = start.addr() + count * PAGE_SIZE;
+        let first_huge = (start.addr() / HUGE_PAGE_SIZE * HUGE_PAGE_SIZE).max(self.base.addr().get());
+        let huge_end = end.next_multiple_of(HUGE_PAGE_SIZE).min(self.end());
+        let huge_start = start.wrapping_byte_sub(start.addr() - first_huge);
+        // SAFETY: the range is clamped to the arena; the advice changes no content. A refusal changes nothing.
+        let _ = unsafe { madvise(huge_start, huge_end - first_huge, Advice::LinuxNoHugepage) };
         // SAFETY: the range lies in the arena, whose mapping is private and anonymous: the frames turn to
         // zeros, which are valid. The owner of the frames, who alone is told to call this, reads none now.
         if let Err(error) = unsafe { madvise(start, count * PAGE_SIZE, Advice::LinuxDontNeed) } {
             log::warn!("cannot give {count} frames back to the system: {error}");
         }
+    }
+
+    /// The address behind the last frame.
+    fn end(&self) -> usize {
+        self.base.addr().get() + self.frames * PAGE_SIZE
     }
 }
 
@@ -166,6 +178,38 @@ mod tests {
         discarder.discard(FrameNo(2), 3);
         let zeroed: Vec<bool> = frames.iter().map(|frame| frame.0 == [0; PAGE_SIZE]).collect();
         assert_eq!(zeroed, [false, false, true, true, true, false, false, false]);
+    }
+
+    /// Whether the system may back the frame by a huge page.
+    fn may_be_huge(frame: &Frame) -> bool {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").expect("Linux tells the mappings");
+        let mut is_inside = false;
+        for line in smaps.lines() {
+            let range = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
+            let bounds = range.map(|(from, to)| [from, to].map(|hex| usize::from_str_radix(hex, 16)));
+            if let Some([Ok(from), Ok(to)]) = bounds {
+                is_inside = (from..to).contains(&std::ptr::from_ref(frame).addr());
+            } else if is_inside && let Some(flags) = line.strip_prefix("VmFlags:") {
+                return flags.split_whitespace().any(|flag| flag == "hg");
+            }
+        }
+        panic!("the frame is mapped");
+    }
+
+    /// A few frames were in use in each of many huge pages after local memory had been cut to a quarter. When the
+    /// system looked for huge pages, every ten seconds, it made all of their frames resident: 33 MB under a cap of 16.
+    #[test]
+    fn a_huge_page_that_has_lost_frames_never_becomes_one_again() {
+        let per_huge = HUGE_PAGE_SIZE / PAGE_SIZE;
+        let arena = Arena::reserve(4 * HUGE_PAGE_SIZE).expect("memory is there");
+        arena.use_huge_pages();
+        let discarder = arena.discarder();
+        let frames = arena.frames();
+        frames.iter_mut().for_each(|frame| frame.0.fill(7));
+        assert!(may_be_huge(&frames[per_huge + 5]), "this system has huge pages");
+        discarder.discard(FrameNo(per_huge as u32 + 7), per_huge as u32 - 3);
+        let huge: Vec<bool> = (0..4).map(|huge| may_be_huge(&frames[huge * per_huge + 1])).collect();
+        assert_eq!(huge, [true, false, false, true]);
     }
 
     #[test]
