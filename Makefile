@@ -137,6 +137,12 @@ figure2: setup ## The poster's figure: requests a second over the local share, e
 	$(bench) sweep redis-bench/sweeps/figure2.toml --dir $(RESULTS)/figure2
 	$(bench) report $(RESULTS)/figure2
 
+.PHONY: kept
+kept: setup ## What an eighth of the memory keeps, every system side by side (about 20 minutes, 16 GB; goes on where it stopped)
+	cargo build --release -p server -p redis-bench
+	$(bench) sweep redis-bench/sweeps/kept.toml --dir $(RESULTS)/kept
+	$(bench) report $(RESULTS)/kept
+
 .PHONY: uffd
 uffd: setup ## Faulting beside asking ahead: --pager uffd in four policies and soft ahead, mem: and nbd+unix: (about 9 minutes)
 	cargo build --release -p server -p redis-bench -p memnode

@@ -6,6 +6,8 @@
 //!                └────► start ─► fill ─► measure ─► stop ─► journal ─► next
 //! ```
 //!
+//! With `side_by_side` the servers of a workload are started and filled together, and stop when it is done.
+//!
 //! Refuses to lose: a point that fails is journalled with its reason and the sweep goes on; only the user
 //! and a full disk end it early, and what was measured until then stays.
 
@@ -18,7 +20,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::cli::SweepArgs;
 use crate::drive::Watch;
-use crate::measure::{Extent, Measurement, RunPlan, load, run};
+use crate::measure::{Extent, Loaded, Measurement, RunPlan, load, run};
 use crate::observe::observe;
 use crate::units::{ByteSize, grouped, latency};
 use crate::workload::Dataset;
@@ -71,7 +73,7 @@ pub fn sweep(args: &SweepArgs, watch: &Watch) -> Result<()> {
         Begin { started: now(), command_line: std::env::args().skip(1).collect(), config: text, machine };
     let journal = Journal::open(&dir, begin)?;
     let dir = dir.canonicalize().context("the directory of results is gone")?;
-    let mut sweep = Sweep { config: &config, journal, dir, watch };
+    let mut sweep = Sweep { config: &config, journal, dir, watch, ready: Vec::new(), started: 0 };
     sweep.fio()?;
     let failed = sweep.measure(&points)?;
     println!(
@@ -98,6 +100,24 @@ struct Sweep<'a> {
     journal: Journal,
     dir: PathBuf,
     watch: &'a Watch,
+    /// Servers that are up and filled for points to come.
+    ready: Vec<Ready>,
+    /// Servers started so far, each in a directory of its own.
+    started: u32,
+}
+
+/// A server that is filled.
+struct Ready {
+    /// Workload, system and local share.
+    of: (String, String, f64),
+    server: Server,
+    working_set_bytes: Option<u64>,
+    local_bytes: Option<u64>,
+    loaded: Option<Loaded>,
+}
+
+fn servers_of(point: &Point<'_>) -> (String, String, f64) {
+    (point.traffic.label(), point.system.name.clone(), point.fraction)
 }
 
 impl Sweep<'_> {
@@ -130,6 +150,9 @@ impl Sweep<'_> {
             let left_s: f64 = left.map(|point| self.seconds_of(point)).sum();
             print!("[{}/{}, {:.0} min left] {}: ", at + 1, points.len(), (left_s / 60.0).ceil(), point.id());
             let _ = std::io::Write::flush(&mut std::io::stdout());
+            if self.config.side_by_side {
+                self.start_all(points, point)?;
+            }
             let result = self.point(point)?;
             match (&result.failed, &result.measured) {
                 (Some(reason), _) => println!("FAILED: {reason}"),
@@ -193,14 +216,36 @@ impl Sweep<'_> {
         Ok(result)
     }
 
-    fn try_point(&mut self, point: &Point<'_>, result: &mut PointResult) -> Result<()> {
+    /// Starts all servers of the point's workload, if that is not the one whose servers are up. A server that does not
+    /// come up is tried again, and its reason told, when its own point is measured.
+    ///
+    /// # Errors
+    /// Only if the user stops it.
+    fn start_all(&mut self, points: &[Point<'_>], point: &Point<'_>) -> Result<()> {
+        let label = point.traffic.label();
+        if self.ready.iter().any(|ready| ready.of.0 == label) {
+            return Ok(());
+        }
+        self.ready.clear();
+        for point in points.iter().filter(|point| point.traffic.label() == label) {
+            let is_over = self.journal.has(&point.id());
+            if !is_over && !self.ready.iter().any(|ready| ready.of == servers_of(point)) {
+                match self.start(point) {
+                    Ok(ready) => self.ready.push(ready),
+                    Err(_) => self.stop_if_asked()?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts and fills the server of a point.
+    fn start(&mut self, point: &Point<'_>) -> Result<Ready> {
         let Point { traffic, system, fraction, .. } = *point;
-        let (workload, keys) = traffic.workload()?;
         let data_bytes = traffic.data.unwrap_or(self.config.data);
-        let data = Dataset::new(&workload, data_bytes, self.config.seed).map_err(|error| anyhow!(error))?;
-        let rate_per_s =
-            point.load.map(|load| Ok::<_, anyhow::Error>(load * self.peak_per_s(point)?)).transpose()?;
+        let data = self.data(traffic)?;
         let mut room = self.room(traffic, data_bytes);
+        let mut ready_bytes = None;
         if system.cap != Cap::None {
             let bytes = self.working_set(traffic, system, &data, data_bytes)?;
             let local = if fraction < 1.0 {
@@ -210,43 +255,62 @@ impl Sweep<'_> {
             };
             room.local_bytes = (local as u64).next_multiple_of(PAGE_BYTES);
             room.capped = true;
-            result.working_set_bytes = Some(bytes);
-            result.local_bytes = Some(room.local_bytes);
+            ready_bytes = Some((bytes, room.local_bytes));
         }
-        let mut server = Server::start(system, &room, self.watch)?;
-        let pid = Some(server.pid());
-        let done = (|| {
-            if !system.fixed_reply {
-                result.loaded = Some(load(&server.target, &data, Extent::Whole, pid, self.watch)?);
-            }
-            let plan = RunPlan {
-                workload,
-                data: data_bytes,
-                seed: self.config.seed,
-                keys,
-                clients: self.config.clients,
-                threads: 1,
-                pipeline: traffic.pipeline,
-                rate_per_s,
-                duration: self.config.duration,
-                warmup: self.config.warmup,
-                verify: self.config.verify,
-                pid,
-                judge: !system.fixed_reply,
-            };
-            run(&server.target, &plan, &data, self.watch)
-        })();
-        result.cgroup_bytes = server.cgroup_bytes();
-        let measured = match done {
-            Ok(measured) => measured,
-            Err(error) => {
-                let ended = server.ended_soon();
-                return Err(match ended {
-                    Some(ended) => error.context(ended),
-                    None => error,
-                });
-            }
+        let mut ready = Ready {
+            of: servers_of(point),
+            server: Server::start(system, &room, self.watch)?,
+            working_set_bytes: ready_bytes.map(|(bytes, _)| bytes),
+            local_bytes: ready_bytes.map(|(_, bytes)| bytes),
+            loaded: None,
         };
+        if !system.fixed_reply {
+            let (target, pid) = (&ready.server.target, Some(ready.server.pid()));
+            match load(target, &data, Extent::Whole, pid, self.watch) {
+                Ok(loaded) => ready.loaded = Some(loaded),
+                Err(error) => return Err(told(error, &mut ready.server)),
+            }
+        }
+        Ok(ready)
+    }
+
+    fn data(&self, traffic: &Traffic) -> Result<Dataset> {
+        let (workload, _) = traffic.workload()?;
+        Dataset::new(&workload, traffic.data.unwrap_or(self.config.data), self.config.seed)
+            .map_err(|error| anyhow!(error))
+    }
+
+    fn try_point(&mut self, point: &Point<'_>, result: &mut PointResult) -> Result<()> {
+        let Point { traffic, system, .. } = *point;
+        let (workload, keys) = traffic.workload()?;
+        let rate_per_s =
+            point.load.map(|load| Ok::<_, anyhow::Error>(load * self.peak_per_s(point)?)).transpose()?;
+        let up = self.ready.iter().position(|ready| ready.of == servers_of(point));
+        let mut ready = match up {
+            Some(at) => self.ready.swap_remove(at),
+            None => self.start(point)?,
+        };
+        (result.working_set_bytes, result.local_bytes) = (ready.working_set_bytes, ready.local_bytes);
+        result.loaded.clone_from(&ready.loaded);
+        let pid = Some(ready.server.pid());
+        let plan = RunPlan {
+            workload,
+            data: traffic.data.unwrap_or(self.config.data),
+            seed: self.config.seed,
+            keys,
+            clients: self.config.clients,
+            threads: 1,
+            pipeline: traffic.pipeline,
+            rate_per_s,
+            duration: self.config.duration,
+            warmup: self.config.warmup,
+            verify: self.config.verify,
+            pid,
+            judge: !system.fixed_reply,
+        };
+        let done = run(&ready.server.target, &plan, &self.data(traffic)?, self.watch);
+        result.cgroup_bytes = ready.server.cgroup_bytes();
+        let measured = done.map_err(|error| told(error, &mut ready.server))?;
         if measured.wrong > 0 {
             result.failed = Some(format!(
                 "{} WRONG replies: {}",
@@ -261,17 +325,21 @@ impl Sweep<'_> {
             ));
         }
         result.measured = Some(measured);
+        if self.config.side_by_side {
+            self.ready.push(ready);
+        }
         Ok(())
     }
 
     /// Room for everything.
-    fn room(&self, traffic: &Traffic, data: ByteSize) -> Room {
+    fn room(&mut self, traffic: &Traffic, data: ByteSize) -> Room {
         let ample = data.0 * 2 + (256 << 20);
+        self.started += 1;
         Room {
             local_bytes: ample,
             far_bytes: ample,
             workload: traffic.name.clone(),
-            dir: self.dir.join("scratch"),
+            dir: self.dir.join(format!("scratch-{}", self.started)),
             capped: false,
         }
     }
@@ -288,8 +356,8 @@ impl Sweep<'_> {
         if let Some(bytes) = self.journal.working_set(&workload, &family) {
             return Ok(bytes);
         }
-        let server = Server::start(system, &self.room(traffic, data_bytes), self.watch)
-            .context("measuring the working set")?;
+        let room = self.room(traffic, data_bytes);
+        let server = Server::start(system, &room, self.watch).context("measuring the working set")?;
         let pid = Some(server.pid());
         let loaded = load(&server.target, data, Extent::DataOnly, pid, self.watch)
             .context("measuring the working set")?;
@@ -336,6 +404,14 @@ impl Sweep<'_> {
             rates.get(rates.len() / 2).copied()
         };
         rates(true).or_else(|| rates(false)).context("its all-local closed-loop rate was not measured")
+    }
+}
+
+/// What went wrong, and how the server ended if it did.
+fn told(error: anyhow::Error, server: &mut Server) -> anyhow::Error {
+    match server.ended_soon() {
+        Some(ended) => error.context(ended),
+        None => error,
     }
 }
 

@@ -272,6 +272,33 @@ fractions = [1.0]
 }
 
 #[test]
+fn side_by_side_each_server_is_started_and_filled_once_and_gone_at_the_end() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (file, out) = (dir.path().join("s.toml"), dir.path().join("out"));
+    // Each start is a line in a file that outlives it.
+    let starts = dir.path().join("starts");
+    let counted = |name: &str| {
+        format!(
+            "[[system]]\nname = \"{name}\"\ncap = \"none\"\nfractions = [1.0]\ncommand = [\"sh\", \"-c\", \
+             \"echo $$ >> {}; exec redis-server --port $0 --save ''\", \"{{port}}\"]\n",
+            starts.display()
+        )
+    };
+    let sweep = sweep_of(&format!("{}{}", counted("one"), counted("other")), "500ms");
+    let sweep = sweep.replace("repetitions = 1", "repetitions = 3\nside_by_side = true");
+    fs::write(&file, sweep).expect("written");
+    let sweep = bench(&["sweep", &file.to_string_lossy(), "--dir", &out.to_string_lossy()]);
+    assert!(sweep.status.success(), "{}", text(&sweep));
+    let points: Vec<Value> = journal(&out).into_iter().filter(|r| r["record"] == "point").collect();
+    let names: Vec<&str> = points.iter().filter_map(|point| point["system"].as_str()).collect();
+    assert_eq!(names, ["one", "other", "other", "one", "other", "one"]);
+    assert!(points.iter().all(|point| point["measured"]["requests"].as_u64() > Some(0)), "{points:?}");
+    let pids = fs::read_to_string(&starts).expect("both were started");
+    assert_eq!(pids.lines().count(), 2, "{pids}");
+    assert!(pids.lines().all(|pid| !Path::new("/proc").join(pid).exists()), "{pids}");
+}
+
+#[test]
 fn ctrl_c_stops_the_server_and_removes_cgroup_and_zram() {
     let root =
         fs::metadata("/proc/self").map(|meta| std::os::unix::fs::MetadataExt::uid(&meta)).unwrap_or(1) == 0;
@@ -290,7 +317,7 @@ fn ctrl_c_stops_the_server_and_removes_cgroup_and_zram() {
         .stdout(Stdio::null())
         .spawn()
         .expect("the program starts");
-    let name = format!("remora-bench-{}", sweep.id());
+    let name = format!("remora-bench-{}-0", sweep.id());
     let members = wait_for("a member of the cgroup", || {
         let found = cgroup(&name).and_then(|path| fs::read_to_string(path.join("cgroup.procs")).ok());
         found.filter(|pids| !pids.trim().is_empty())
@@ -311,7 +338,9 @@ fn ctrl_c_stops_the_server_and_removes_cgroup_and_zram() {
     for pid in members.split_whitespace() {
         assert!(!Path::new("/proc").join(pid).exists(), "server {pid} is stopped");
     }
-    assert!(!out.join("scratch").exists(), "its directory is removed");
+    let left: Vec<_> =
+        fs::read_dir(&out).expect("the journal's").flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["points.jsonl"], "its directory is removed");
 }
 
 fn cgroup(name: &str) -> Option<PathBuf> {

@@ -227,22 +227,31 @@ impl FrameTable {
     /// Adds a hold.
     #[inline]
     pub(super) fn hold(&mut self, frame: FrameNo) {
-        let holds = self.update(frame, |meta| {
-            meta.holds = meta.holds.checked_add(1).expect("2^32 replies fit no memory");
-            meta.holds
-        });
-        self.held += u32::from(holds == 1);
+        let meta = &mut self.metas[frame.0 as usize];
+        if !meta.is_busy() {
+            self.busy += 1;
+            self.awaited -= u32::from(meta.is_awaited());
+            self.evictable -= u32::from(meta.is_evictable());
+        }
+        meta.holds = meta.holds.checked_add(1).expect("2^32 replies fit no memory");
+        self.held += u32::from(meta.holds == 1);
     }
 
     /// Takes back a hold. Returns whether the frame is an orphan that nobody uses any more.
     #[inline]
     pub(super) fn unhold(&mut self, frame: FrameNo) -> bool {
-        let meta = self.update(frame, |meta| {
-            meta.holds = meta.holds.checked_sub(1).expect("a hold is let go once");
-            *meta
-        });
-        self.held -= u32::from(meta.holds == 0);
-        meta.holds == 0 && meta.has(ORPHAN) && meta.state == FrameState::Clean
+        let meta = &mut self.metas[frame.0 as usize];
+        meta.holds = meta.holds.checked_sub(1).expect("a hold is let go once");
+        if meta.holds > 0 {
+            return false;
+        }
+        self.held -= 1;
+        if !meta.is_busy() {
+            self.busy -= 1;
+            self.evictable += u32::from(meta.is_evictable());
+            self.awaited += u32::from(meta.is_awaited());
+        }
+        meta.has(ORPHAN) && meta.state == FrameState::Clean
     }
 
     /// Notes that the frame's content is newer than far memory.

@@ -51,6 +51,10 @@ pub struct Config {
     /// Local shares of the working set; 1.0 is everything, with room to spare.
     #[serde(default = "usual::fractions")]
     pub fractions: Vec<f64>,
+    /// True to start and fill all servers of a workload first, and to measure them in turn while all are up, so that
+    /// those of one repetition are seconds apart and each keeps its memory. They must fit in the machine together.
+    #[serde(default)]
+    pub side_by_side: bool,
     /// Of data and draws.
     #[serde(default = "usual::seed")]
     pub seed: u64,
@@ -289,6 +293,9 @@ fn check_traffic(config: &Config, traffic: &Traffic) -> Result<()> {
     check_fractions(traffic.fractions.as_deref().unwrap_or_default())?;
     let load = traffic.load.as_ref();
     let shares = load.map_or(&[][..], |load| &load.shares[..]);
+    if load.is_some() && config.side_by_side {
+        bail!("side_by_side measures closed loops alone");
+    }
     if traffic.pipeline == 0 || shares.iter().any(|share| !(share.is_finite() && *share > 0.0)) {
         bail!("pipeline and every share of load must be above zero");
     }
@@ -368,6 +375,11 @@ fractions = [1.0]
             ("title = \"t\"", "", "missing field `title`"),
             ("cap = \"none\"", "url = \"http://there\"\ncap = \"none\"", "`http://there` is no address"),
             ("[[system]]", "[[system", "line 8"),
+            (
+                "[[workload]]\nname = \"get_4k\"",
+                "side_by_side = true\n[[workload]]\nname = \"get_4k\"\nload = { shares = [0.5], fractions = [1.0], systems = [\"redis\"] }",
+                "closed loops alone",
+            ),
         ] {
             let error = format!("{:#}", parse(&GOOD.replace(good, bad)).expect_err(bad));
             assert!(error.contains(says), "{bad}: {error}");
@@ -384,6 +396,7 @@ fractions = [1.0]
             include_str!("../../sweeps/targets.toml"),
             include_str!("../../sweeps/all.toml"),
             include_str!("../../sweeps/nodes.toml"),
+            include_str!("../../sweeps/kept.toml"),
         ] {
             parse(text).expect("shipped");
         }

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -164,7 +164,9 @@ impl Server {
             _ => None,
         };
         let cgroup = if capped {
-            let name = format!("remora-bench-{}", std::process::id());
+            static CGROUPS: AtomicU32 = AtomicU32::new(0);
+            let number = CGROUPS.fetch_add(1, Ordering::Relaxed);
+            let name = format!("remora-bench-{}-{number}", std::process::id());
             Some(Hierarchy::find()?.create(&name, room.local_bytes)?)
         } else {
             None

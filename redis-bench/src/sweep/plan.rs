@@ -7,6 +7,7 @@
 //!         for each system          A B C  C B A  B C A: a drift of the machine meets all alike
 //! ```
 //!
+//! With `side_by_side` each workload has all its repetitions before the next one begins, because all its servers are up.
 //! Every other repetition goes backwards, and each pair of them begins one place later: who always came behind the
 //! same neighbour would be measured on the memory that this one leaves behind. Two equal Redis, one behind Remora and
 //! one behind the other, differed by a third that way.
@@ -38,23 +39,34 @@ impl Point<'_> {
 
 /// Every point, in order.
 pub fn points(config: &Config) -> Vec<Point<'_>> {
-    (1..=config.repetitions)
-        .flat_map(|repetition| closed(config, repetition).chain(open(config, repetition)))
+    let repetitions = 1..=config.repetitions;
+    if config.side_by_side {
+        let of =
+            |traffic| repetitions.clone().flat_map(move |repetition| closed(config, traffic, repetition));
+        return config.workloads.iter().flat_map(of).collect();
+    }
+    repetitions
+        .flat_map(|repetition| {
+            let all = config.workloads.iter().flat_map(move |traffic| closed(config, traffic, repetition));
+            all.chain(open(config, repetition))
+        })
         .collect()
 }
 
-fn closed(config: &Config, repetition: u32) -> impl Iterator<Item = Point<'_>> {
-    config.workloads.iter().flat_map(move |traffic| {
-        let fractions = traffic.fractions.as_ref().unwrap_or(&config.fractions);
-        turned(fractions.iter(), repetition).flat_map(move |&fraction| {
-            let systems = config.systems.iter().filter(move |system| takes_part(system, traffic, fraction));
-            turned(systems, repetition).map(move |system| Point {
-                repetition,
-                traffic,
-                system,
-                fraction,
-                load: None,
-            })
+fn closed<'a>(
+    config: &'a Config,
+    traffic: &'a Traffic,
+    repetition: u32,
+) -> impl Iterator<Item = Point<'a>> + use<'a> {
+    let fractions = traffic.fractions.as_ref().unwrap_or(&config.fractions);
+    turned(fractions.iter(), repetition).flat_map(move |&fraction| {
+        let systems = config.systems.iter().filter(move |system| takes_part(system, traffic, fraction));
+        turned(systems, repetition).map(move |system| Point {
+            repetition,
+            traffic,
+            system,
+            fraction,
+            load: None,
         })
     })
 }
@@ -146,5 +158,35 @@ fractions = [1.0]
             "get_4k/A/0.5/load 0.5/2",
         ];
         assert_eq!(ids, wanted);
+    }
+
+    #[test]
+    fn side_by_side_a_workload_is_done_before_the_next_begins() {
+        let config = super::super::config::parse(
+            r#"
+title = "t"
+data = "8mb"
+duration = "1s"
+repetitions = 2
+fractions = [1.0]
+side_by_side = true
+[[workload]]
+name = "get_4k"
+[[workload]]
+name = "get_64k"
+[[system]]
+name = "A"
+command = ["a", "{port}", "{local}"]
+cap = "argument"
+[[system]]
+name = "B"
+command = ["b", "{port}", "{local}"]
+cap = "argument"
+"#,
+        )
+        .expect("good");
+        let ids: Vec<String> = points(&config).iter().map(Point::id).collect();
+        let of = |name: &str| ["A/1/1", "B/1/1", "B/1/2", "A/1/2"].map(|rest| format!("{name}/{rest}"));
+        assert_eq!(ids, [of("get_4k"), of("get_64k")].concat());
     }
 }

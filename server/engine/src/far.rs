@@ -276,6 +276,11 @@ impl Far {
         HOLD_PAGES_MAX.min(self.budget_frames / 16)
     }
 
+    /// The most that one command plans to read without holding it. Units: pages.
+    pub fn read_pages_max(&self) -> u32 {
+        self.budget_frames / 4
+    }
+
     /// Whether a reply may hold `pages` more frames: all replies together hold at most a quarter of them.
     pub fn hold_allowed(&self, pages: u32) -> bool {
         self.pager.held_frames() + pages <= self.budget_frames / 4

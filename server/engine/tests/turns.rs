@@ -283,3 +283,234 @@ fn many_writers_in_the_middle_of_a_value_are_refused_nothing() {
         assert!(got == bulk(&value(index)), "k{index}");
     }
 }
+
+/// What an LPOS, LREM or LINSERT of a cold long list answers while others run `changes`; all pages planned.
+fn searched_meanwhile(store: &mut Store, words: &[&[u8]], changes: &str, turns: u32) -> Vec<u8> {
+    let (searcher, writer) = (store.connect(), store.connect());
+    store.evict_all(writer);
+    let faults = store.farmem(writer, "unplanned_faults");
+    store.engine.handle_input(searcher, &request(words), store.now);
+    let replies = meanwhile(store, writer, changes, turns);
+    assert!(replies.lines().count() >= changes.lines().count(), "others are served: {replies}");
+    assert_eq!(store.drain(searcher), b"", "it takes longer than that");
+    let reply = store.raw(searcher, b"");
+    assert_eq!(store.farmem(writer, "unplanned_faults"), faults);
+    reply
+}
+
+#[test]
+fn a_list_larger_than_local_memory_is_searched_in_steps_as_it_stood() {
+    let mut store = Store::new(2 << 20, Prefetch::Ahead);
+    let client = store.connect();
+    long_list(&mut store, client, "list");
+    for (index, len) in [(3595, 1_000), (3594, 20_000), (5, 1_001)] {
+        let needle = pattern(index, len);
+        let wanted = if len == 1_001 { b"$-1\r\n".to_vec() } else { format!(":{index}\r\n").into_bytes() };
+        let words: [&[u8]; 3] = [b"LPOS", b"list", &needle];
+        if len == 1_001 {
+            // No chunk has an element of that length: nothing is read, near memory knows.
+            assert_eq!(store.command(client, &words), wanted);
+            continue;
+        }
+        let changes = "LPUSH list new\r\nLPOP list\r\nRPUSH list newer\r\nRPOP list\r\n";
+        assert_eq!(searched_meanwhile(&mut store, &words, changes, 4), wanted);
+    }
+    let needle = pattern(1, 1_000);
+    let words: [&[u8]; 7] = [b"LPOS", b"list", &needle, b"RANK", b"-1", b"COUNT", b"0"];
+    assert_eq!(searched_meanwhile(&mut store, &words, "PING\r\n", 4), b"*1\r\n:1\r\n");
+    // What is not to be compared is not fetched either.
+    store.evict_all(client);
+    let fetched = store.farmem(client, "pages_fetched");
+    let words: [&[u8]; 5] = [b"LPOS", b"list", &pattern(3595, 1_000), b"MAXLEN", b"100"];
+    assert_eq!(store.command(client, &words), b"$-1\r\n");
+    assert!(store.farmem(client, "pages_fetched") - fetched < 60);
+    assert_eq!(store.ask(client, "DEL list"), ":1\r\n");
+    assert_eq!(store.farmem(client, "far_used_bytes"), 0);
+}
+
+#[test]
+fn a_long_list_that_changes_while_it_is_searched_is_changed_where_it_should_be() {
+    let mut store = Store::new(2 << 20, Prefetch::Ahead);
+    let client = store.connect();
+    long_list(&mut store, client, "list");
+    let pivot = pattern(3001, 1_000);
+    let words: [&[u8]; 5] = [b"LINSERT", b"list", b"BEFORE", &pivot, b"inserted"];
+    // The search begins anew: by now the first pivot is another one.
+    let changes = "LPUSH list new\r\nLSET list -1 other\r\n";
+    assert_eq!(searched_meanwhile(&mut store, &words, changes, 4), b":3602\r\n");
+    assert_eq!(store.ask(client, "LINDEX list 3002"), "$8\r\ninserted\r\n");
+    assert!(store.command(client, &[b"LINDEX", b"list", b"3003"]) == bulk(&pivot));
+    let words: [&[u8]; 5] = [b"LINSERT", b"list", b"AFTER", &[b'-'; 1_000], b"inserted"];
+    assert_eq!(searched_meanwhile(&mut store, &words, changes, 4), b":-1\r\n");
+    for place in ["RPUSH", "LPUSH"] {
+        assert!(store.command(client, &[place.as_bytes(), b"list", &pivot]).starts_with(b":"));
+    }
+    let words: [&[u8]; 4] = [b"LREM", b"list", b"-2", &pivot];
+    assert_eq!(searched_meanwhile(&mut store, &words, "LPUSH list newest\r\n", 4), b":2\r\n");
+    assert!(store.command(client, &[b"LINDEX", b"list", b"1"]) == bulk(&pivot));
+    assert_eq!(store.ask(client, "LINDEX list 3005"), "$8\r\ninserted\r\n");
+    assert!(store.command(client, &[b"LINDEX", b"list", b"3006"]) == bulk(&pattern(3002, 1_000)));
+    // A list that is gone, or is none, when the search is over.
+    for (change, reply) in [("RENAME list away", ":0\r\n"), ("SET list 1", "-WRONGTYPE")] {
+        let words: [&[u8]; 4] = [b"LREM", b"list", b"0", &pivot];
+        let answer = searched_meanwhile(&mut store, &words, &format!("{change}\r\n"), 4);
+        assert!(answer.starts_with(reply.as_bytes()), "{change}");
+        store.ask(client, "DEL list");
+        store.ask(client, "RENAME away list");
+    }
+    assert_eq!(store.farmem(client, "far_used_bytes"), 0);
+}
+
+#[test]
+fn a_long_list_that_never_rests_is_searched_at_last_while_everybody_waits() {
+    let mut store = Store::new(2 << 20, Prefetch::Ahead);
+    let (searcher, writer) = (store.connect(), store.connect());
+    long_list(&mut store, writer, "list");
+    let gone = pattern(3001, 1_000);
+    store.engine.handle_input(searcher, &request(&[b"LREM", b"list", b"0", &gone]), store.now);
+    let mut pushes = 0;
+    while store.drain(searcher).is_empty() {
+        assert!(pushes < 20_000, "it ends");
+        assert!(meanwhile(&mut store, writer, "LPUSH list x\r\n", 1).starts_with(':'));
+        pushes += 1;
+    }
+    assert_eq!(store.ask(writer, "LLEN list"), format!(":{}\r\n", 3_599 + pushes));
+    let index = (3_001 + pushes).to_string();
+    assert!(store.command(writer, &[b"LINDEX", b"list", index.as_bytes()]) == bulk(&pattern(3002, 1_000)));
+}
+
+#[test]
+fn a_long_search_that_is_given_up_leaves_nothing_behind() {
+    let mut store = Store::new(2 << 20, Prefetch::Ahead);
+    let writer = store.connect();
+    long_list(&mut store, writer, "list");
+    let gone = pattern(1, 1_000);
+    for end in ["gone", "flushed"] {
+        let searcher = store.connect();
+        store.evict_all(writer);
+        let used = store.farmem(writer, "far_used_bytes");
+        store.engine.handle_input(searcher, &request(&[b"LREM", b"list", b"0", &gone]), store.now);
+        assert_eq!(meanwhile(&mut store, writer, "PING\r\n", 20), "+PONG\r\n");
+        assert!(store.farmem(writer, "far_used_bytes") >= used, "a chunk has been written anew");
+        if end == "gone" {
+            store.engine.handle_disconnected(searcher);
+            let left = store.farmem(writer, "far_used_bytes");
+            assert!(left <= used, "{used} bytes, then {left}");
+        } else {
+            assert_eq!(meanwhile(&mut store, writer, "FLUSHALL\r\n", 1), "+OK\r\n");
+            assert_eq!(store.raw(searcher, b""), b":0\r\n");
+            assert_eq!(store.farmem(writer, "far_used_bytes"), 0);
+        }
+    }
+}
+
+#[test]
+fn a_long_value_that_has_to_move_to_be_written_to_moves_in_steps() {
+    let mut store = Store::new(2 << 20, Prefetch::Ahead);
+    let (writer, other) = (store.connect(), store.connect());
+    let mut value = pattern(7, 3 << 20);
+    assert_eq!(store.command(writer, &[b"SET", b"k", &value]), b"+OK\r\n");
+    for write in ["APPEND k end", "SETRANGE k 1000000 middle", "SETBIT k 16777216 1"] {
+        let reader = store.connect();
+        store.evict_all(other);
+        let faults = store.farmem(other, "unplanned_faults");
+        // Somebody reads it, slowly: what is read stays as it was, so the value is to be copied.
+        store.engine.handle_input(reader, &request(&[b"GET", b"k"]), store.now);
+        meanwhile(&mut store, other, "PING\r\n", 2);
+        let words: Vec<&[u8]> = write.split(' ').map(str::as_bytes).collect();
+        store.engine.handle_input(writer, &request(&words), store.now);
+        assert_eq!(meanwhile(&mut store, other, "PING\r\nEXISTS k\r\n", 4), "+PONG\r\n:1\r\n", "{write}");
+        assert_eq!(store.drain(writer), b"", "it takes longer than that: {write}");
+        let old = bulk(&value);
+        let reply = match words[0] {
+            b"APPEND" => {
+                value.extend(b"end");
+                value.len()
+            }
+            b"SETRANGE" => {
+                value[1_000_000..1_000_006].copy_from_slice(b"middle");
+                value.len()
+            }
+            _ => {
+                let before = value[2 << 20] >> 7;
+                value[2 << 20] |= 0x80;
+                usize::from(before)
+            }
+        };
+        assert_eq!(store.raw(writer, b""), format!(":{reply}\r\n").as_bytes(), "{write}");
+        assert_eq!(store.farmem(other, "unplanned_faults"), faults, "{write}");
+        assert!(store.raw(reader, b"") == old, "{write}: what is read is what was there");
+        assert!(store.command(other, &[b"GET", b"k"]) == bulk(&value), "{write}");
+        store.engine.handle_disconnected(reader);
+    }
+    assert_eq!(store.ask(other, "DEL k"), ":1\r\n");
+    assert_eq!(store.farmem(other, "far_used_bytes"), 0);
+}
+
+#[test]
+fn two_who_write_to_a_long_value_that_has_to_move_both_do() {
+    let mut store = Store::new(2 << 20, Prefetch::Ahead);
+    let (first, second, reader) = (store.connect(), store.connect(), store.connect());
+    let mut value = pattern(7, 3 << 20);
+    assert_eq!(store.command(first, &[b"SET", b"k", &value]), b"+OK\r\n");
+    store.evict_all(second);
+    store.engine.handle_input(reader, &request(&[b"GET", b"k"]), store.now);
+    store.engine.handle_input(first, &request(&[b"SETRANGE", b"k", b"100", b"first"]), store.now);
+    meanwhile(&mut store, second, "", 20);
+    store.engine.handle_input(second, &request(&[b"SETRANGE", b"k", b"2000000", b"second"]), store.now);
+    let length = format!(":{}\r\n", value.len());
+    assert_eq!(store.raw(first, b""), length.as_bytes());
+    assert_eq!(store.raw(second, b""), length.as_bytes());
+    value[100..105].copy_from_slice(b"first");
+    value[2_000_000..2_000_006].copy_from_slice(b"second");
+    assert!(store.command(first, &[b"GET", b"k"]) == bulk(&value));
+    // Given up in the middle, or the value is gone: nothing is left of it.
+    for end in ["gone", "deleted"] {
+        let (writer, reader) = (store.connect(), store.connect());
+        store.evict_all(first);
+        store.engine.handle_input(reader, &request(&[b"GET", b"k"]), store.now);
+        meanwhile(&mut store, first, "", 2);
+        let used = store.farmem(first, "far_used_bytes");
+        store.engine.handle_input(writer, &request(&[b"SETRANGE", b"k", b"5000000", b"x"]), store.now);
+        meanwhile(&mut store, first, "PING\r\n", 4);
+        if end == "gone" {
+            store.engine.handle_disconnected(writer);
+            assert_eq!(store.farmem(first, "far_used_bytes"), used);
+        } else {
+            assert_eq!(meanwhile(&mut store, first, "DEL k\r\n", 1), ":1\r\n");
+            assert_eq!(store.raw(writer, b""), b":5000001\r\n");
+            assert_eq!(store.ask(first, "GETRANGE k 4999999 -1"), "$2\r\n\0x\r\n");
+        }
+        store.engine.handle_disconnected(reader);
+    }
+    store.engine.handle_disconnected(reader);
+    assert_eq!(store.ask(first, "DEL k"), ":1\r\n");
+    assert_eq!(store.farmem(first, "far_used_bytes"), 0);
+}
+
+#[test]
+fn a_long_value_is_compared_in_steps_as_it_stood() {
+    let mut store = Store::new(2 << 20, Prefetch::Ahead);
+    let (asking, writer) = (store.connect(), store.connect());
+    let value = pattern(7, 3 << 20);
+    assert_eq!(store.command(writer, &[b"SET", b"long", &value]), b"+OK\r\n");
+    let short = [&value[5..13], &value[(3 << 20) - 6..]].concat();
+    assert_eq!(store.command(writer, &[b"SET", b"short", &short]), b"+OK\r\n");
+    for (words, reply) in [("LCS long short", bulk(&short)), ("LCS short long LEN", b":14\r\n".to_vec())] {
+        store.evict_all(writer);
+        let faults = store.farmem(writer, "unplanned_faults");
+        let words: Vec<&[u8]> = words.split(' ').map(str::as_bytes).collect();
+        store.engine.handle_input(asking, &request(&words), store.now);
+        assert_eq!(meanwhile(&mut store, writer, "SET long x\r\nSET short x\r\n", 4), "+OK\r\n+OK\r\n");
+        assert_eq!(store.drain(asking), b"", "it takes longer than that");
+        assert!(store.raw(asking, b"") == reply);
+        assert_eq!(store.farmem(writer, "unplanned_faults"), faults);
+        assert_eq!(store.command(writer, &[b"MSET", b"long", &value, b"short", &short]), b"+OK\r\n");
+    }
+    store.evict_all(writer);
+    store.engine.handle_input(asking, &request(&[b"LCS", b"long", b"short"]), store.now);
+    meanwhile(&mut store, writer, "PING\r\n", 4);
+    store.engine.handle_disconnected(asking);
+    assert_eq!(store.ask(writer, "DEL long short"), ":2\r\n");
+    assert_eq!(store.farmem(writer, "far_used_bytes"), 0);
+}

@@ -12,11 +12,9 @@ use crate::keyspace::index::{Entry, Kind};
 use crate::keyspace::{Found, KeySpace, rekey};
 use crate::value::list::ListId;
 use crate::value::list::copying::ListCopy;
+use crate::value::string::copying::{StringCopy, step_bytes};
 use alloc::boxed::Box;
 use farmem::{FarAddr, PAGE_SIZE, PageSet};
-
-/// Pages that one step of a long COPY reads, and as many that it writes: two stream windows.
-const COPY_STEP_PAGES: u32 = 64;
 
 /// Options of COPY.
 struct CopyOptions {
@@ -84,9 +82,8 @@ pub fn plan_copy(plan: &mut Plan, args: &Args) {
     plan.fresh_bytes(rekey::naming_bytes(args.get(2)));
     match plan.walk {
         Some(Walk::Copy(copy)) => {
-            let here = (copy.source.len - copy.done).min(copy_step(plan.keys));
-            plan.pages.push_bytes(copy.source.addr.plus(copy.done), here);
-            return plan.fresh_bytes(here);
+            let bytes = copy.copy.plan(&plan.keys.far, plan.pages);
+            return plan.fresh_bytes(bytes);
         }
         Some(Walk::CopyList(copy)) => {
             let bytes = copy.list.plan(list_step(plan.keys), PAGE_SIZE, plan.pages);
@@ -101,14 +98,9 @@ pub fn plan_copy(plan: &mut Plan, args: &Args) {
     }
 }
 
-/// Units: bytes, whole pages.
-fn copy_step(keys: &KeySpace) -> usize {
-    COPY_STEP_PAGES.min(keys.far.hold_pages_max()).max(1) as usize * PAGE_SIZE
-}
-
-/// Half as much: its chunks lie on pages that they need not fill. Units: bytes, whole pages.
+/// Half as much as a string's: its chunks lie on pages that they need not fill. Units: bytes, whole pages.
 fn list_step(keys: &KeySpace) -> usize {
-    (copy_step(keys) / 2).next_multiple_of(PAGE_SIZE)
+    (step_bytes(&keys.far) / 2).next_multiple_of(PAGE_SIZE)
 }
 
 /// See [`plan_copy`].
@@ -117,7 +109,7 @@ pub fn copy(context: &mut Context, args: &Args) -> Outcome {
         context.client.walk = match *walk {
             Walk::Copy(copy) => copy_string_on(context, args, copy)?,
             Walk::CopyList(copy) => copy_list_on(context, args, copy)?,
-            Walk::Keys { .. } => unreachable!("a client's walk is its current command's"),
+            _ => unreachable!("a client's walk is its current command's"),
         };
         return Ok(());
     }
@@ -151,8 +143,8 @@ fn begin_walk(keys: &mut KeySpace, found: Found, at_ms: Option<u64>) -> Outcome<
     }
     let source = keys.string_ref(found)?;
     let target = keys.far.allocate_extent(source.len, FarAddr::NULL)?.addr();
-    keys.far.borrow_object(source.object);
-    Ok(Walk::Copy(Box::new(CopyWalk { source, target, done: 0, aux, at_ms })))
+    let copy = StringCopy::begin(&mut keys.far, source, target);
+    Ok(Walk::Copy(Box::new(CopyWalk { copy, aux, at_ms })))
 }
 
 /// One step of a long list's copy. Answers what is left of it.
@@ -189,33 +181,41 @@ fn copy_list_on(
 }
 
 /// One step of a long string's copy. Answers what is left of it.
-fn copy_string_on(context: &mut Context, args: &Args, mut copy: Box<CopyWalk>) -> Outcome<Option<Box<Walk>>> {
-    let here = (copy.source.len - copy.done).min(copy_step(context.keys));
-    let (from, to) = (copy.source.addr.plus(copy.done), copy.target.plus(copy.done));
-    let copied = context.keys.far.copy_within(from, to, here);
-    copy.done += here;
-    if copied.is_ok() && copy.done < copy.source.len {
-        return Ok(Some(Box::new(Walk::Copy(copy))));
+fn copy_string_on(context: &mut Context, args: &Args, mut walk: Box<CopyWalk>) -> Outcome<Option<Box<Walk>>> {
+    let copied = walk.copy.step(&mut context.keys.far);
+    if copied.is_ok() && !walk.copy.is_done() {
+        return Ok(Some(Box::new(Walk::Copy(walk))));
     }
-    let finished = copied.and_then(|()| finish_copy(context, args, &copy));
-    match finished {
-        Ok(true) => context.keys.far.return_object(copy.source.object),
-        _ => Walk::Copy(copy).end(&mut context.keys.far),
+    let CopyWalk { copy, aux, at_ms } = *walk;
+    let len = copy.total();
+    let target = copy.finish(&mut context.keys.far);
+    match copied.and_then(|()| name_copy(context, args, target, len)) {
+        Ok(Some((options, there, entry))) => {
+            put_copy(context, &options, there, entry.with_aux(aux), at_ms);
+            Ok(None)
+        }
+        other => {
+            context.keys.far.free(target);
+            other.map(|_| None)
+        }
     }
-    finished.map(|_| None)
 }
 
-/// Puts a long copy in its place, if that is still to be had. Says whether it is used.
-fn finish_copy(context: &mut Context, args: &Args, copy: &CopyWalk) -> Outcome<bool> {
+/// Gives a long copy its key, if that is still to be had. Answers that it is not, and `None`, if it is taken.
+fn name_copy(
+    context: &mut Context,
+    args: &Args,
+    copy: FarAddr,
+    len: usize,
+) -> Outcome<Option<(CopyOptions, Option<Entry>, Entry)>> {
     let options = copy_options(args, context.client.db)?;
     let there = context.keys.peek(options.db, args.get(2), context.now.unix_ms)?;
     if there.is_some() && !options.replace {
         context.reply.yes_no(false);
-        return Ok(false);
+        return Ok(None);
     }
-    let entry = context.keys.name_extent(copy.target, copy.source.len, args.get(2))?.with_aux(copy.aux);
-    put_copy(context, &options, there.map(|there| there.entry), entry, copy.at_ms);
-    Ok(true)
+    let entry = context.keys.name_extent(copy, len, args.get(2))?;
+    Ok(Some((options, there.map(|there| there.entry), entry)))
 }
 
 fn put_copy(

@@ -8,7 +8,6 @@ use crate::error::{CommandError, Outcome};
 use crate::keyspace::Found;
 use crate::keyspace::index::Kind;
 use crate::number;
-use crate::value::string::is_small;
 
 /// Plans to look up the key in argument 2.
 pub fn plan_second(plan: &mut Plan, args: &Args) {
@@ -16,12 +15,11 @@ pub fn plan_second(plan: &mut Plan, args: &Args) {
 }
 
 /// Plans to look up the key in argument 2, and to see whether its value is an integer: that lies beside the key, but
-/// for one that fills its page.
+/// for one whose key is, or was, so long that it has a page of its own.
 pub fn plan_encoding(plan: &mut Plan, args: &Args) {
-    let key = args.get(2);
-    if let Some(entry) = plan.key(key)
+    if let Some(entry) = plan.key(args.get(2))
         && entry.kind() == Kind::LargeString
-        && !is_small(key.len(), number::I64_LEN_MAX)
+        && plan.keys.large_len_if_resident(entry).is_some_and(|len| len <= number::I64_LEN_MAX)
     {
         plan.pages.push_page(entry.addr().page());
     }

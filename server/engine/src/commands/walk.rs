@@ -12,21 +12,27 @@
 //! the rest waits in far memory.
 
 use super::Context;
+use super::list::SearchWalk;
+use super::string::LcsWalk;
 use crate::error::Outcome;
 use crate::far::Far;
 use crate::reply::Output;
 use crate::spool;
 use crate::stream::Stream;
 use crate::value::list::copying::ListCopy;
-use crate::value::string::StringRef;
+use crate::value::string::copying::StringCopy;
 use alloc::boxed::Box;
-use farmem::{FarAddr, PAGE_SIZE};
+use farmem::PAGE_SIZE;
 
 /// Near bytes of a gathered reply; above that it goes to far memory. Units: bytes.
 pub const GATHERED_MAX: usize = 256 * 1024;
 
 /// Frames that [`Gathered::spill`] takes at most: what one step gathers may come on top of `GATHERED_MAX`.
 pub const SPILL_FRESH: u32 = (2 * GATHERED_MAX / PAGE_SIZE) as u32 + 2;
+
+/// Walks of one command that may have been in vain, because somebody else has changed what they went over.
+/// After so many everybody waits for the next one.
+pub const TRIES_MAX: u32 = 3;
 
 /// What a client's unfinished command has done so far.
 pub enum Walk {
@@ -36,19 +42,28 @@ pub enum Walk {
     Copy(Box<CopyWalk>),
     /// COPY of a long list.
     CopyList(Box<CopyListWalk>),
+    /// APPEND, SETRANGE or SETBIT of a long string that has to move first.
+    Move(MoveWalk),
+    /// LCS with a long string.
+    Lcs(Box<LcsWalk>),
+    /// LPOS, LINSERT or LREM in a long list.
+    Search(Box<SearchWalk>),
 }
 
-/// A copy on its way.
+/// A string's copy on its way.
 pub struct CopyWalk {
-    /// The value, borrowed: it stays as it was when the command began.
-    pub source: StringRef,
-    /// The extent that becomes the copy.
-    pub target: FarAddr,
-    /// Units: bytes.
-    pub done: usize,
+    pub copy: StringCopy,
     pub aux: u16,
     /// When the copy expires. Units: milliseconds since 1970.
     pub at_ms: Option<u64>,
+}
+
+/// A string on its way to where it has room for what a command will write.
+pub struct MoveWalk {
+    /// `None` once it is there: then the command runs.
+    pub copy: Option<StringCopy>,
+    /// Moves before this one.
+    pub tries: u32,
 }
 
 /// A list's copy on its way.
@@ -128,7 +143,10 @@ impl Walk {
         match self {
             Walk::Keys { gathered, .. } => gathered.spilled.near_bytes() + gathered.tail.near_bytes(),
             Walk::Copy(_) => size_of::<CopyWalk>(),
+            Walk::Move(_) => 0,
+            Walk::Lcs(walk) => size_of::<LcsWalk>() + walk.near_bytes(),
             Walk::CopyList(copy) => size_of::<CopyListWalk>() + copy.list.near_bytes(),
+            Walk::Search(search) => size_of::<SearchWalk>() + search.near_bytes(),
         }
     }
 
@@ -136,11 +154,11 @@ impl Walk {
     pub fn end(self, far: &mut Far) {
         match self {
             Walk::Keys { gathered, .. } => gathered.end(far),
-            Walk::Copy(copy) => {
-                far.return_object(copy.source.object);
-                far.free(copy.target);
-            }
+            Walk::Copy(walk) => walk.copy.end(far),
+            Walk::Move(walk) => walk.copy.into_iter().for_each(|copy| copy.end(far)),
             Walk::CopyList(copy) => copy.list.end(far),
+            Walk::Lcs(walk) => walk.end(far),
+            Walk::Search(search) => search.end(far),
         }
     }
 }

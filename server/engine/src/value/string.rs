@@ -13,6 +13,7 @@
 //!
 //! Refuses to parse options and to reply. See `keyspace::object` for the layout.
 
+pub mod copying;
 mod splice;
 
 use crate::args::{Args, Spooled};
@@ -25,6 +26,7 @@ use crate::number;
 use crate::spool;
 use farmem::{FarAddr, PAGE_SIZE};
 pub use splice::Place;
+use splice::allocate_roomy;
 
 /// A string's data in far memory. Valid until the key space changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

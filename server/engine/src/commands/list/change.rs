@@ -1,25 +1,15 @@
 //! Changing lists in the middle: LSET, LINSERT, LREM, LTRIM.
 
+use super::search::{Aim, Sought, plan_search, search_to_change};
 use super::{directory_of, element_number, element_range, find, plan_rewrite};
 use crate::args::Args;
 use crate::commands::{Context, Plan};
 use crate::error::{CommandError, Outcome};
 use crate::number;
-use crate::value::list::{Side, matches_in, wire};
+use crate::value::list::search::Wanted;
+use crate::value::list::{Removal, Side, wire};
 use crate::value::string::Source;
-use alloc::vec::Vec;
-
-/// Part of the frames that a search may plan; a longer list is read chunk by chunk.
-const SEARCH_PART: u32 = 4;
-
-/// Plans to look at every element of a list that may be `len` bytes long.
-pub(super) fn plan_search(plan: &mut Plan, key: &[u8], len: usize) {
-    let entry = plan.key(key);
-    if let Some(id) = directory_of(entry) {
-        let pages_max = plan.keys.far.budget_frames() / SEARCH_PART;
-        plan.keys.lists.plan_search(id, wire::wire_len(len), pages_max, plan.pages);
-    }
-}
+use farmem::PAGE_SIZE;
 
 /// `LSET key index element`: an element of the same length is changed in place.
 pub fn plan_lset(plan: &mut Plan, args: &Args) {
@@ -46,9 +36,14 @@ pub fn lset(context: &mut Context, args: &Args) -> Outcome {
     Ok(())
 }
 
+/// The first pivot from the head.
+fn wanted_pivot(args: &Args) -> Wanted {
+    Wanted { side: Side::Head, wire_len: wire::wire_len(args.len_of(3)), elements_max: u64::MAX }
+}
+
 /// `LINSERT key BEFORE | AFTER pivot element`: at the first pivot from the head.
 pub fn plan_linsert(plan: &mut Plan, args: &Args) {
-    plan_search(plan, args.get(1), args.len_of(3));
+    plan_search(plan, args.get(1), Source::argument(args, 3), wanted_pivot(args));
     plan_rewrite(plan, if args.spooled(4).is_some() { 0 } else { args.len_of(4) });
 }
 
@@ -61,46 +56,53 @@ pub fn linsert(context: &mut Context, args: &Args) -> Outcome {
     } else {
         return Err(CommandError::SYNTAX.into());
     };
-    let Some(target) = find(context, args.get(1))? else {
-        context.reply.integer(0);
-        return Ok(());
-    };
     let pivot = Source::argument(args, 3);
-    let (mut wire, mut matches) = (Vec::new(), Vec::new());
-    let mut cursor = context.keys.list_cursor(target.shape, Side::Head);
-    while let Some((chunk, place)) = cursor.next(&context.keys.lists) {
-        matches_in(&mut context.keys.far, chunk, pivot, &mut wire, &mut matches)?;
-        if let Some(&first) = matches.first() {
+    match search_to_change(context, args.get(1), wanted_pivot(args), pivot, Aim::Insert(None))? {
+        Sought::Unfinished => {}
+        Sought::NoList => context.reply.integer(0),
+        Sought::Over(target, Aim::Insert(Some(hit))) => {
             let len = context.keys.shape_len(target.shape) + 1;
-            let element = Source::argument(args, 4);
-            context.keys.insert_element(&target, (chunk, place, first), behind, element)?;
+            context.keys.insert_element(&target, hit, behind, Source::argument(args, 4))?;
             context.changed(1);
             context.reply.integer(len as i64);
-            return Ok(());
         }
+        Sought::Over(..) => context.reply.integer(-1),
     }
-    context.reply.integer(-1);
     Ok(())
+}
+
+/// The end at which LREM begins, and how many elements it removes at most.
+fn removal_bounds(count: i64) -> (Side, u64) {
+    let side = if count < 0 { Side::Tail } else { Side::Head };
+    (side, if count == 0 { u64::MAX } else { count.unsigned_abs() })
+}
+
+fn wanted_gone(args: &Args, side: Side) -> Wanted {
+    Wanted { side, wire_len: wire::wire_len(args.get(3).len()), elements_max: u64::MAX }
 }
 
 /// `LREM key count element`: from the tail if `count` is negative, all of them if it is zero.
 pub fn plan_lrem(plan: &mut Plan, args: &Args) {
-    plan_search(plan, args.get(1), args.get(3).len());
-    plan_rewrite(plan, 0);
+    let Some(count) = number::parse_i64(args.get(2)) else { return };
+    let (side, _) = removal_bounds(count);
+    plan_search(plan, args.get(1), Source::Near(args.get(3)), wanted_gone(args, side));
+    // Whatever is read may have to be written anew.
+    plan_rewrite(plan, plan.pages.len() * PAGE_SIZE);
 }
 
 /// See [`plan_lrem`].
 pub fn lrem(context: &mut Context, args: &Args) -> Outcome {
-    let count = context.integer(args, 2)?;
-    let Some(target) = find(context, args.get(1))? else {
-        context.reply.integer(0);
-        return Ok(());
-    };
-    let side = if count < 0 { Side::Tail } else { Side::Head };
-    let limit = if count == 0 { u64::MAX } else { count.unsigned_abs() };
-    let removed = context.keys.remove_matches(&target, side, limit, Source::Near(args.get(3)))?;
-    context.changed(removed);
-    context.reply.integer(removed as i64);
+    let (side, limit) = removal_bounds(context.integer(args, 2)?);
+    let (needle, aim) = (Source::Near(args.get(3)), Aim::Remove(Removal::new(side, limit)));
+    match search_to_change(context, args.get(1), wanted_gone(args, side), needle, aim)? {
+        Sought::NoList => context.reply.integer(0),
+        Sought::Over(target, Aim::Remove(removal)) => {
+            let removed = context.keys.remove(&target, removal)?;
+            context.changed(removed);
+            context.reply.integer(removed as i64);
+        }
+        Sought::Unfinished | Sought::Over(..) => {}
+    }
     Ok(())
 }
 

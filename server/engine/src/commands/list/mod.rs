@@ -11,7 +11,7 @@ mod transfer;
 pub use change::{linsert, lrem, lset, ltrim, plan_linsert, plan_lrem, plan_lset, plan_ltrim};
 pub use pop::{lmpop, lpop, plan_lmpop, plan_lpop, plan_rpop, rpop};
 pub use range::{lindex, lrange, plan_lindex, plan_lrange};
-pub use search::{lpos, plan_lpos};
+pub use search::{SearchWalk, lpos, plan_lpos};
 pub use transfer::{lmove, plan_lmove, plan_rpoplpush, rpoplpush};
 
 use super::{Context, Plan};

@@ -13,12 +13,17 @@ use alloc::format;
 /// Plans to read `count` elements at an end.
 pub(super) fn plan_end(plan: &mut Plan, entry: Option<Entry>, side: Side, count: u64) {
     let Some(id) = directory_of(entry) else { return };
-    let len = plan.keys.lists.get(id).chunks.len();
-    let count = count.min(len);
-    if count > 0 {
-        let start = if side == Side::Head { 0 } else { len - count };
-        let pages_max = plan.hold_pages_max();
-        plan.keys.lists.plan_range(id, start, count, pages_max, plan.pages);
+    let count = count.min(plan.keys.lists.get(id).chunks.len());
+    if count == 0 {
+        return;
+    }
+    let pages_max = plan.hold_pages_max();
+    match side {
+        Side::Head => plan.keys.lists.plan_range(id, 0, count, pages_max, plan.pages),
+        Side::Tail => {
+            let read_max = plan.keys.far.read_pages_max();
+            plan.keys.lists.plan_reversed(id, count, pages_max, read_max, plan.pages);
+        }
     }
 }
 

@@ -1,13 +1,205 @@
-//! LPOS: where an element is.
+//! LPOS: where an element is; and what goes on from step to step when a long list is searched.
+//!
+//! ```text
+//!   plan ─► candidates few ──► all of them planned ──────────────► execute: at once
+//!      └──► many ────────────► execute: begin ─► plan ─► step ─► ... ─► over: the answer
+//! ```
+//!
+//! A long search sees the list as it was when it began. Who searches in order to change begins anew if the
+//! list has changed meanwhile, and after [`TRIES_MAX`] searches keeps everybody waiting.
 
-use super::change::plan_search;
-use super::{bounded, find_read};
+use super::{bounded, directory_of, find, find_read};
 use crate::args::Args;
+use crate::commands::walk::{TRIES_MAX, Walk};
 use crate::commands::{Context, Plan};
 use crate::error::{CommandError, Outcome};
-use crate::value::list::{Side, Target, matches_in};
+use crate::far::Far;
+use crate::number;
+use crate::value::list::chunk::Chunk;
+use crate::value::list::directory::Place;
+use crate::value::list::search::{Finding, ListSearch, Match, Wanted};
+use crate::value::list::{Removal, Shape, Side, Target, wire};
 use crate::value::string::Source;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
+
+/// A command's search through a long list.
+pub struct SearchWalk {
+    search: ListSearch,
+    /// Searches before this one.
+    tries: u32,
+    aim: Aim,
+}
+
+/// What a search is for.
+pub enum Aim {
+    Positions(Positions),
+    /// The first match, in order to insert there.
+    Insert(Option<Hit>),
+    Remove(Removal),
+}
+
+/// An element that was found, its chunk, and the place of that unless the list is small.
+pub type Hit = (Chunk, Option<Place>, Match);
+
+impl Aim {
+    /// Takes what counts of a finding. Says whether that is enough.
+    pub fn see(&mut self, far: &mut Far, finding: Finding) -> Outcome<bool> {
+        match self {
+            Aim::Positions(positions) => Ok(positions.see(finding)),
+            Aim::Insert(hit) => {
+                *hit = finding.matches.first().map(|&first| (finding.at.chunk, finding.at.place, first));
+                Ok(hit.is_some())
+            }
+            Aim::Remove(removal) => removal.see(far, finding),
+        }
+    }
+
+    /// Whether there is something to change.
+    fn changes(&self) -> bool {
+        match self {
+            Aim::Positions(_) | Aim::Insert(None) => false,
+            Aim::Insert(Some(_)) => true,
+            Aim::Remove(removal) => removal.removed() > 0,
+        }
+    }
+
+    fn end(self, far: &mut Far) {
+        if let Aim::Remove(removal) = self {
+            removal.end(far);
+        }
+    }
+}
+
+impl SearchWalk {
+    /// Gives up.
+    pub fn end(self, far: &mut Far) {
+        self.search.end(far);
+        self.aim.end(far);
+    }
+
+    /// Gives the list back. Answers what was found, and the version of the list that was searched.
+    fn finish(self, far: &mut Far) -> (Aim, u64) {
+        let version = self.search.version();
+        self.search.end(far);
+        (self.aim, version)
+    }
+
+    /// Near memory that this takes. Units: bytes.
+    pub fn near_bytes(&self) -> usize {
+        let aim = match &self.aim {
+            Aim::Positions(positions) => positions.found.capacity() * size_of::<u64>(),
+            Aim::Insert(_) => 0,
+            Aim::Remove(removal) => removal.near_bytes(),
+        };
+        self.search.near_bytes() + aim
+    }
+}
+
+/// Plans a search, or its next step.
+pub(super) fn plan_search(plan: &mut Plan, key: &[u8], needle: Source, wanted: Wanted) {
+    let entry = plan.key(key);
+    let pages_max = plan.hold_pages_max();
+    if let Some(Walk::Search(walk)) = plan.walk {
+        walk.search.plan(needle, pages_max, plan.pages);
+    } else if let Some(id) = directory_of(entry)
+        && plan.keys.lists.is_short_search(id, wanted, pages_max)
+    {
+        plan.keys.lists.plan_short_search(id, wanted, plan.pages);
+        if let Source::Spooled(spooled) = needle {
+            plan.pages.push_bytes(spooled.addr, spooled.len);
+        }
+    }
+}
+
+/// Searches a list at once, or begins to: then the command goes on in steps and `None` is answered.
+fn search(
+    context: &mut Context,
+    shape: Shape,
+    wanted: Wanted,
+    needle: Source,
+    mut aim: Aim,
+    tries: u32,
+) -> Outcome<Option<Aim>> {
+    let pages_max = context.keys.far.hold_pages_max();
+    if let Shape::Large(id) = shape
+        && tries < TRIES_MAX
+        && (tries > 0 || !context.keys.lists.is_short_search(id, wanted, pages_max))
+    {
+        let search = ListSearch::begin(context.keys, id, wanted);
+        context.client.walk = Some(Box::new(Walk::Search(Box::new(SearchWalk { search, tries, aim }))));
+        return Ok(None);
+    }
+    let searched = context.keys.search_list(shape, wanted, needle, |far, finding| aim.see(far, finding));
+    if let Err(failure) = searched {
+        aim.end(&mut context.keys.far);
+        return Err(failure);
+    }
+    Ok(Some(aim))
+}
+
+/// One step of the client's search. Answers the search when it is over; until then it stays the client's.
+fn search_on(context: &mut Context, needle: Source) -> Outcome<Option<Box<SearchWalk>>> {
+    let Some(Walk::Search(mut walk)) = context.client.walk.take().map(|walk| *walk) else {
+        unreachable!("a client's walk is its current command's")
+    };
+    let SearchWalk { search, aim, .. } = &mut *walk;
+    let far = &mut context.keys.far;
+    let pages_max = far.hold_pages_max();
+    match search.step(far, needle, pages_max, |far, finding| aim.see(far, finding)) {
+        Ok(true) => Ok(Some(walk)),
+        Ok(false) => {
+            context.client.walk = Some(Box::new(Walk::Search(walk)));
+            Ok(None)
+        }
+        Err(failure) => {
+            walk.end(far);
+            Err(failure)
+        }
+    }
+}
+
+/// How far a search is whose command changes the list.
+pub(super) enum Sought<'a> {
+    NoList,
+    /// The command goes on in steps.
+    Unfinished,
+    /// The list as it was searched.
+    Over(Target<'a>, Aim),
+}
+
+/// Searches a list in order to change it, at once or step by step.
+pub(super) fn search_to_change<'a>(
+    context: &mut Context,
+    key: &'a [u8],
+    wanted: Wanted,
+    needle: Source,
+    aim: Aim,
+) -> Outcome<Sought<'a>> {
+    let mut searched = None;
+    if context.client.walk.is_some() {
+        searched = search_on(context, needle)?;
+        if searched.is_none() {
+            return Ok(Sought::Unfinished);
+        }
+    }
+    let found = find(context, key);
+    let mut tries = 0;
+    if let Some(walk) = searched {
+        tries = walk.tries + 1;
+        let (aim, version) = walk.finish(&mut context.keys.far);
+        let is_same = |shape| matches!(shape, Shape::Large(id) if context.keys.lists.version(id) == version);
+        match found {
+            Ok(Some(target)) if is_same(target.shape) || !aim.changes() => {
+                return Ok(Sought::Over(target, aim));
+            }
+            _ => aim.end(&mut context.keys.far),
+        }
+    }
+    let Some(target) = found? else { return Ok(Sought::NoList) };
+    let aim = search(context, target.shape, wanted, needle, aim, tries)?;
+    Ok(aim.map_or(Sought::Unfinished, |aim| Sought::Over(target, aim)))
+}
 
 /// Options of LPOS.
 struct Options {
@@ -21,7 +213,7 @@ struct Options {
 }
 
 /// Source: `lposCommand` of Redis 7.0.
-fn options(context: &Context, args: &Args) -> Outcome<Options> {
+fn options(args: &Args) -> Outcome<Options> {
     let (mut rank, mut count, mut compare_max) = (1, None, 0);
     let mut index = 3;
     while index < args.len() {
@@ -29,7 +221,7 @@ fn options(context: &Context, args: &Args) -> Outcome<Options> {
             return Err(CommandError::SYNTAX.into());
         }
         if args.is(index, "RANK") {
-            rank = context.integer(args, index + 1)?;
+            rank = number::parse_i64(args.get(index + 1)).ok_or(CommandError::NOT_AN_INTEGER)?;
             if rank == 0 {
                 return Err(CommandError::Text(RANK_ZERO).into());
             }
@@ -52,19 +244,88 @@ fn options(context: &Context, args: &Args) -> Outcome<Options> {
 const RANK_ZERO: &str = "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use \
 negative to start from the end of the list";
 
+/// The indexes that LPOS answers, in the order in which the search meets them.
+pub struct Positions {
+    side: Side,
+    /// Matches still to be passed over.
+    skip: u64,
+    /// How many to answer.
+    wanted: usize,
+    compare_max: u64,
+    /// The list's length.
+    len: u64,
+    found: Vec<u64>,
+}
+
+impl Positions {
+    fn new(options: &Options, len: u64) -> Positions {
+        let wanted = match options.count {
+            None => 1,
+            Some(0) => usize::MAX,
+            Some(count) => usize::try_from(count).unwrap_or(usize::MAX),
+        };
+        let &Options { side, skip, compare_max, .. } = options;
+        Positions { side, skip, wanted, compare_max, len, found: Vec::new() }
+    }
+
+    /// Takes the matches that count. Says whether those are enough.
+    fn see(&mut self, finding: Finding) -> bool {
+        let Finding { at, matches, .. } = finding;
+        if self.side == Side::Tail {
+            matches.reverse();
+        }
+        for hit in matches {
+            let within = match self.side {
+                Side::Head => hit.index,
+                Side::Tail => at.chunk.count - 1 - hit.index,
+            };
+            let from_end = at.before + u64::from(within);
+            if from_end >= self.compare_max {
+                return true;
+            }
+            if self.skip > 0 {
+                self.skip -= 1;
+                continue;
+            }
+            self.found.push(if self.side == Side::Head { from_end } else { self.len - 1 - from_end });
+            if self.found.len() == self.wanted {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+fn wanted(args: &Args, options: &Options) -> Wanted {
+    let wire_len = wire::wire_len(args.get(2).len());
+    Wanted { side: options.side, wire_len, elements_max: options.compare_max }
+}
+
 /// `LPOS key element [RANK rank] [COUNT num-matches] [MAXLEN len]`: indexes count from the head, whichever
 /// end the search begins at.
 pub fn plan_lpos(plan: &mut Plan, args: &Args) {
-    plan_search(plan, args.get(1), args.get(2).len());
+    if let Ok(options) = options(args) {
+        plan_search(plan, args.get(1), Source::Near(args.get(2)), wanted(args, &options));
+    }
 }
 
 /// See [`plan_lpos`].
 pub fn lpos(context: &mut Context, args: &Args) -> Outcome {
-    let options = options(context, args)?;
-    let found = match find_read(context, args.get(1))? {
-        Some(target) => positions(context, &target, &options, args.get(2))?,
-        None => Vec::new(),
+    let options = options(args)?;
+    let needle = Source::Near(args.get(2));
+    let aim = if context.client.walk.is_some() {
+        let Some(walk) = search_on(context, needle)? else { return Ok(()) };
+        walk.finish(&mut context.keys.far).0
+    } else if let Some(target) = find_read(context, args.get(1))? {
+        let aim = Aim::Positions(Positions::new(&options, context.keys.shape_len(target.shape)));
+        let Some(aim) = search(context, target.shape, wanted(args, &options), needle, aim, 0)? else {
+            return Ok(());
+        };
+        aim
+    } else {
+        Aim::Positions(Positions::new(&options, 0))
     };
+    let Aim::Positions(Positions { found, .. }) = aim else { unreachable!("LPOS asks for positions") };
     if options.count.is_none() {
         match found.first() {
             Some(&index) => context.reply.integer(index as i64),
@@ -77,45 +338,4 @@ pub fn lpos(context: &mut Context, args: &Args) -> Outcome {
         context.reply.integer(index as i64);
     }
     Ok(())
-}
-
-/// The indexes to answer, in the order in which the search meets them.
-fn positions(context: &mut Context, target: &Target, options: &Options, needle: &[u8]) -> Outcome<Vec<u64>> {
-    let wanted = match options.count {
-        None => 1,
-        Some(0) => usize::MAX,
-        Some(count) => usize::try_from(count).unwrap_or(usize::MAX),
-    };
-    let len = context.keys.shape_len(target.shape);
-    let (mut wire, mut matches, mut found) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut seen, mut skip) = (0, options.skip);
-    let mut cursor = context.keys.list_cursor(target.shape, options.side);
-    while seen < options.compare_max
-        && let Some((chunk, _)) = cursor.next(&context.keys.lists)
-    {
-        matches_in(&mut context.keys.far, chunk, Source::Near(needle), &mut wire, &mut matches)?;
-        if options.side == Side::Tail {
-            matches.reverse();
-        }
-        for hit in &matches {
-            let within = match options.side {
-                Side::Head => hit.index,
-                Side::Tail => chunk.count - 1 - hit.index,
-            };
-            let from_end = seen + u64::from(within);
-            if from_end >= options.compare_max {
-                break;
-            }
-            if skip > 0 {
-                skip -= 1;
-                continue;
-            }
-            found.push(if options.side == Side::Head { from_end } else { len - 1 - from_end });
-            if found.len() == wanted {
-                return Ok(found);
-            }
-        }
-        seen += u64::from(chunk.count);
-    }
-    Ok(found)
 }

@@ -4,17 +4,26 @@ use super::super::{Context, Plan};
 use crate::args::Args;
 use crate::error::{CommandError, Outcome};
 use crate::keyspace::Found;
+use crate::keyspace::index::Kind;
 use crate::number::{self, I64_LEN_MAX, LongDouble};
 use crate::value::string::{Encoding, Source, StringRef};
 use alloc::vec::Vec;
+use farmem::{PAGE_SIZE, PageRange};
 
 /// Longer strings are no number: Redis' limit of a long double's text. Units: bytes.
 const FLOAT_LEN_MAX: usize = 5 * 1024;
 
-/// Plans a command that reads a number and writes one: `INCR key` and its kin.
+/// Plans a command that reads a number and writes one: `INCR key` and its kin. Of a long value as much as a
+/// number may have.
 pub fn plan_counter(plan: &mut Plan, args: &Args) {
     let key = args.get(1);
-    plan.key_and_value(key);
+    if let Some(entry) = plan.key(key)
+        && entry.kind() == Kind::LargeString
+    {
+        let PageRange { first, count } = plan.keys.far.pages_of(entry.addr());
+        let count = count.min(FLOAT_LEN_MAX.div_ceil(PAGE_SIZE) as u32);
+        plan.pages.push(PageRange { first, count });
+    }
     plan.fresh_bytes(key.len());
 }
 

@@ -12,7 +12,7 @@ mod set;
 pub use counter::{decr, decrby, incr, incrby, incrbyfloat, plan_counter};
 pub use expiry::expiry_ms;
 pub use get::{get, getdel, getex, mget, plan_get, plan_mget, strlen};
-pub use lcs::{lcs, plan_lcs};
+pub use lcs::{LcsWalk, lcs, plan_lcs};
 pub use range::{
     append, getbit, getrange, plan_append, plan_getbit, plan_getrange, plan_setbit, plan_setrange, setbit,
     setrange,

@@ -4,11 +4,13 @@
 
 use super::super::{Context, Plan};
 use crate::args::Args;
+use crate::commands::walk::{MoveWalk, TRIES_MAX, Walk};
 use crate::error::{CommandError, Outcome};
 use crate::keyspace::Found;
 use crate::keyspace::index::Kind;
 use crate::number;
 use crate::value::string::{Place, Source, StringRef};
+use alloc::boxed::Box;
 
 /// Source: Redis' `getBitOffsetFromArgument`.
 const BIT_OFFSET: CommandError = CommandError::Text("ERR bit offset is not an integer or out of range");
@@ -28,7 +30,12 @@ fn plan_write_at(plan: &mut Plan, args: &Args, place: Place, index: usize) {
 }
 
 fn plan_splice(plan: &mut Plan, key: &[u8], place: Place, len: usize) {
-    if let Some(entry) = plan.key(key)
+    let entry = plan.key(key);
+    if let Some(Walk::Move(MoveWalk { copy: Some(copy), .. })) = plan.walk {
+        let bytes = copy.plan(&plan.keys.far, plan.pages);
+        return plan.fresh_bytes(bytes);
+    }
+    if let Some(entry) = entry
         && entry.kind() == Kind::LargeString
     {
         plan.fresh += plan.keys.plan_splice(entry, place, len, plan.pages);
@@ -51,6 +58,9 @@ pub fn append(context: &mut Context, args: &Args) -> Outcome {
     let len = match find_string(context, key)? {
         Some((found, value)) => {
             check_len(context, value.len, source.len())?;
+            if !make_room(context, Some((found, value)), value.len, source.len())? {
+                return Ok(());
+            }
             context.keys.splice_string(db, key, Some(found), value.len, source)?
         }
         None => {
@@ -61,6 +71,61 @@ pub fn append(context: &mut Context, args: &Args) -> Outcome {
     context.changed(1);
     context.reply.integer(len as i64);
     Ok(())
+}
+
+/// Sees to it that a string need not be copied as a whole in order to be written to: if it is long, it is moved first,
+/// step by step, to where it has room. False: the command goes on afterwards.
+fn make_room(
+    context: &mut Context,
+    old: Option<(Found, StringRef)>,
+    offset: usize,
+    len: usize,
+) -> Outcome<bool> {
+    let mut tries = 0;
+    if let Some(walk) = context.client.walk.take() {
+        let Walk::Move(MoveWalk { copy, tries: before }) = *walk else {
+            unreachable!("a client's walk is its current command's")
+        };
+        tries = before + 1;
+        if let Some(mut copy) = copy {
+            if let Err(failure) = copy.step(&mut context.keys.far) {
+                copy.end(&mut context.keys.far);
+                return Err(failure);
+            }
+            let left = match old {
+                _ if !copy.is_done() => Some(copy),
+                Some((found, value)) if copy.is_of(value) => {
+                    context.keys.finish_move(context.client.db, found, copy)?;
+                    None
+                }
+                _ => {
+                    copy.end(&mut context.keys.far);
+                    return begin_move(context, old, offset, len, tries);
+                }
+            };
+            context.client.walk = Some(Box::new(Walk::Move(MoveWalk { copy: left, tries: before })));
+            return Ok(false);
+        }
+    }
+    begin_move(context, old, offset, len, tries)
+}
+
+/// Begins to move a string, if it is long and has to. Says whether it need not.
+fn begin_move(
+    context: &mut Context,
+    old: Option<(Found, StringRef)>,
+    offset: usize,
+    len: usize,
+    tries: u32,
+) -> Outcome<bool> {
+    match old {
+        Some((found, value)) if tries < TRIES_MAX && context.keys.is_long_move(found, value, offset, len) => {
+            let copy = Some(context.keys.begin_move(found, value, offset + len)?);
+            context.client.walk = Some(Box::new(Walk::Move(MoveWalk { copy, tries })));
+            Ok(false)
+        }
+        _ => Ok(true),
+    }
 }
 
 /// Finds a string to change it.
@@ -100,6 +165,9 @@ pub fn setrange(context: &mut Context, args: &Args) -> Outcome {
         return Ok(());
     }
     check_len(context, offset, source.len())?;
+    if !make_room(context, old, offset, source.len())? {
+        return Ok(());
+    }
     let found = old.map(|(found, _)| found);
     let len = context.keys.splice_string(context.client.db, key, found, offset, source)?;
     context.changed(1);
@@ -187,6 +255,9 @@ pub fn setbit(context: &mut Context, args: &Args) -> Outcome {
     };
     let key = args.get(1);
     let old = find_string(context, key)?;
+    if !make_room(context, old, byte, 1)? {
+        return Ok(());
+    }
     let old_byte = byte_at(context, old.map(|(_, value)| value), byte)?;
     let new_byte = old_byte.unwrap_or(0) & !(1 << bit) | on << bit;
     // As in Redis, a string that was written to bit by bit is raw even if the bit was so already.

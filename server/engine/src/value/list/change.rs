@@ -5,7 +5,7 @@
 
 use super::chunk::{self, CHUNK_BYTES_MAX, Chunk, Side};
 use super::directory::{Directory, Place};
-use super::search::{self, Match};
+use super::search::{Finding, Match};
 use super::small::{self, SMALL_LIST_MAX};
 use super::{Shape, wire};
 use crate::error::Outcome;
@@ -41,6 +41,52 @@ struct Spot {
 
 /// A chunk that loses elements: as it was, and what comes in its place.
 type Thinned = (Place, Chunk, Option<Chunk>);
+
+/// Elements on their way out of a list. Nothing of it changes before [`KeySpace::remove`].
+pub struct Removal {
+    side: Side,
+    limit: u64,
+    removed: u64,
+    thinned: Vec<Thinned>,
+    /// What is left of a small list. Wire bytes.
+    kept: Vec<u8>,
+}
+
+impl Removal {
+    /// Up to `limit` elements, seen from an end.
+    pub fn new(side: Side, limit: u64) -> Removal {
+        Removal { side, limit, removed: 0, thinned: Vec::new(), kept: Vec::new() }
+    }
+
+    /// How many elements go.
+    pub fn removed(&self) -> u64 {
+        self.removed
+    }
+
+    /// Writes a candidate anew without what was found in it. Says whether those are enough.
+    pub fn see(&mut self, far: &mut Far, finding: Finding) -> Outcome<bool> {
+        let Finding { at, matches, wire } = finding;
+        select(matches, self.side, self.limit - self.removed);
+        if !matches.is_empty() {
+            match at.place {
+                Some(place) => self.thinned.push((place, at.chunk, without(far, at.chunk, wire, matches)?)),
+                None => self.kept = others(wire, matches),
+            }
+            self.removed += matches.len() as u64;
+        }
+        Ok(self.removed == self.limit)
+    }
+
+    /// Gives up: frees what was written anew.
+    pub fn end(self, far: &mut Far) {
+        self.thinned.iter().filter_map(|(_, _, new)| *new).for_each(|new| far.free(new.object));
+    }
+
+    /// Near memory that this takes. Units: bytes.
+    pub fn near_bytes(&self) -> usize {
+        self.thinned.capacity() * size_of::<Thinned>() + self.kept.capacity()
+    }
+}
 
 impl KeySpace {
     /// Takes one element of `len` bytes off an end, and deletes a list that is empty then.
@@ -135,6 +181,9 @@ impl KeySpace {
         let in_place =
             same_len && cut <= CHUNK_BYTES_MAX && (chunk.count > 1 || chunk::at_hand(&self.far, pages));
         if in_place && !self.far.is_borrowed(chunk.object) {
+            if let Shape::Large(id) = target.shape {
+                self.lists.note_change(id);
+            }
             // Each page is made writable first: the write itself cannot fail half-way then.
             for page in pages.pages() {
                 self.far.pager.bytes_mut(page.addr(), 1)?;
@@ -199,49 +248,18 @@ impl KeySpace {
         Ok(())
     }
 
-    /// Removes up to `limit` elements whose data is `needle`, beginning at an end; deletes a list that is
-    /// empty then. Answers how many.
-    pub fn remove_matches(
-        &mut self,
-        target: &Target,
-        side: Side,
-        limit: u64,
-        needle: Source,
-    ) -> Outcome<u64> {
-        let mut cursor = self.list_cursor(target.shape, side);
-        let (mut wire, mut matches, mut thinned) = (Vec::new(), Vec::new(), Vec::<Thinned>::new());
-        let mut removed = 0;
-        while removed < limit
-            && let Some((chunk, place)) = cursor.next(&self.lists)
-        {
-            let result = search::matches_in(&mut self.far, chunk, needle, &mut wire, &mut matches);
-            let result = result.and_then(|()| {
-                select(&mut matches, side, limit - removed);
-                removed += matches.len() as u64;
-                match place {
-                    Some(place) if !matches.is_empty() => {
-                        let new = without(&mut self.far, chunk, &wire, &matches)?;
-                        thinned.push((place, chunk, new));
-                        Ok(())
-                    }
-                    _ => Ok(()),
-                }
-            });
-            if let Err(failure) = result {
-                let new: Vec<Chunk> = thinned.iter().filter_map(|(_, _, new)| *new).collect();
-                free_all(&mut self.far, &new);
-                return Err(failure);
-            }
-        }
+    /// Takes the elements of a removal out of the list, which is still the one that was searched; deletes a list that
+    /// is empty then. Answers how many.
+    pub fn remove(&mut self, target: &Target, removal: Removal) -> Outcome<u64> {
+        let Removal { removed, mut thinned, kept, .. } = removal;
         if removed == self.shape_len(target.shape) {
             self.delete(target.db, target.found);
             return Ok(removed);
         }
         match target.shape {
             Shape::Small(chunk) if removed > 0 => {
-                keep_others(&mut wire, &matches);
                 let count = chunk.count - removed as u32;
-                self.store_small(target.db, target.key, Some(target.found), &wire, count)?;
+                self.store_small(target.db, target.key, Some(target.found), &kept, count)?;
             }
             Shape::Small(_) => {}
             Shape::Large(id) => {
@@ -268,16 +286,15 @@ fn select(matches: &mut Vec<Match>, side: Side, limit: u64) {
     }
 }
 
-/// Takes the matches out of a chunk's bytes.
-fn keep_others(wire: &mut Vec<u8>, matches: &[Match]) {
-    let (mut kept, mut from) = (0, 0);
+/// A chunk's bytes without the matches.
+fn others(wire: &[u8], matches: &[Match]) -> Vec<u8> {
+    let (mut kept, mut from) = (Vec::with_capacity(wire.len()), 0);
     for gone in matches {
-        wire.copy_within(from..gone.at, kept);
-        kept += gone.at - from;
+        kept.extend_from_slice(&wire[from..gone.at]);
         from = gone.at + gone.len;
     }
-    wire.copy_within(from.., kept);
-    wire.truncate(wire.len() - (from - kept));
+    kept.extend_from_slice(&wire[from..]);
+    kept
 }
 
 /// Writes a chunk without the matches; `None` if nothing is left.
@@ -285,8 +302,7 @@ fn without(far: &mut Far, chunk: Chunk, wire: &[u8], matches: &[Match]) -> Outco
     if matches.len() == chunk.count as usize {
         return Ok(None);
     }
-    let mut kept = wire.to_vec();
-    keep_others(&mut kept, matches);
+    let kept = others(wire, matches);
     let object = far.allocate(kept.len())?;
     if let Err(error) = far.write(object, &kept) {
         far.free(object);

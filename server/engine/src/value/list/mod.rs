@@ -15,7 +15,7 @@ pub mod chunk;
 pub mod copying;
 pub mod directory;
 mod push;
-mod search;
+pub mod search;
 mod small;
 mod transfer;
 pub mod wire;
@@ -26,11 +26,10 @@ use crate::keyspace::index::{Entry, Kind};
 use crate::keyspace::{Found, KeySpace};
 use crate::stream::FarSlice;
 use alloc::vec::Vec;
-pub use change::Target;
+pub use change::{Removal, Target};
 pub use chunk::{CHUNK_BYTES_MAX, Chunk, Side};
 use directory::{Directory, Place};
 use farmem::{FarAddr, PageRange, PageSet};
-pub use search::matches_in;
 
 /// The number of a list's near directory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +67,10 @@ impl List {
 #[derive(Default)]
 pub struct Lists {
     lists: Vec<Option<List>>,
+    /// What [`Lists::version`] answers of each.
+    versions: Vec<u64>,
+    /// The youngest of them.
+    version: u64,
     vacant: Vec<u32>,
     /// Near memory of all directories. Units: bytes.
     directory_bytes: usize,
@@ -91,17 +94,35 @@ impl Lists {
 
     fn insert(&mut self, list: List) -> ListId {
         self.directory_bytes += list.chunks.near_bytes();
-        if let Some(number) = self.vacant.pop() {
-            self.lists[number as usize] = Some(list);
-            return ListId(number);
-        }
-        self.lists.push(Some(list));
-        ListId(u32::try_from(self.lists.len() - 1).expect("2^32 directories are more than near memory has"))
+        let id = match self.vacant.pop() {
+            Some(number) => ListId(number),
+            None => {
+                self.lists.push(None);
+                self.versions.push(0);
+                let last = self.lists.len() - 1;
+                ListId(u32::try_from(last).expect("2^32 directories are more than near memory has"))
+            }
+        };
+        self.lists[id.0 as usize] = Some(list);
+        self.note_change(id);
+        id
+    }
+
+    /// Changes with every change of the list's elements, and is no other list's, past or present.
+    pub fn version(&self, id: ListId) -> u64 {
+        self.versions[id.0 as usize]
+    }
+
+    #[inline]
+    fn note_change(&mut self, id: ListId) {
+        self.version += 1;
+        self.versions[id.0 as usize] = self.version;
     }
 
     /// Changes a directory.
     #[inline]
     fn change<T>(&mut self, id: ListId, change: impl FnOnce(&mut Directory) -> T) -> T {
+        self.note_change(id);
         let chunks = &mut self.get_mut(id).chunks;
         let before = chunks.near_bytes();
         let result = change(chunks);
@@ -120,9 +141,9 @@ impl Lists {
 
     /// Units: bytes.
     pub fn near_bytes(&self) -> usize {
-        let slots =
-            self.lists.capacity() * size_of::<Option<List>>() + self.vacant.capacity() * size_of::<u32>();
-        slots
+        self.lists.capacity() * size_of::<Option<List>>()
+            + self.versions.capacity() * size_of::<u64>()
+            + self.vacant.capacity() * size_of::<u32>()
             + self.directory_bytes
             + self.scratch.capacity()
             + self.slices.capacity() * size_of::<FarSlice>()
@@ -146,6 +167,26 @@ impl Lists {
             return;
         }
         self.plan_bounds(id, start, end, pages);
+    }
+
+    /// As [`Lists::plan_range`] for the last `count` elements, which leave the last one first: where each of them
+    /// begins is to be read too, where their chunk does not tell, if that is in at most `read_max` pages.
+    pub fn plan_reversed(&self, id: ListId, count: u64, pages_max: u32, read_max: u32, pages: &mut PageSet) {
+        let start = self.get(id).chunks.len() - count;
+        self.plan_range(id, start, count, pages_max, pages);
+        let mut total = 0;
+        self.each_in_range(id, start, count, |chunk, range| {
+            total += if chunk.uniform().is_none() { range.count } else { 0 };
+            total <= read_max
+        });
+        if total <= read_max {
+            self.each_in_range(id, start, count, |chunk, range| {
+                if chunk.uniform().is_none() {
+                    pages.push(range);
+                }
+                true
+            });
+        }
     }
 
     /// Plans the pages that tell where the elements `start..end` begin and end.

@@ -56,6 +56,12 @@ pub fn wire_len(len: usize) -> usize {
     1 + digits + 2 + len + 2
 }
 
+/// Length of the head of an element of `len` data bytes.
+#[inline]
+pub fn head_len(len: usize) -> usize {
+    wire_len(len) - len - CRLF.len()
+}
+
 /// Writes a head to `out`; returns its size.
 #[inline]
 fn write_head(out: &mut [u8; HEAD_MAX], len: usize) -> usize {
@@ -143,14 +149,11 @@ pub fn write_at(far: &mut Far, addr: FarAddr, source: Source) -> Outcome {
     Ok(())
 }
 
-/// Whether the data of the element at `addr`, whose head is `head`, is `needle`.
-pub fn matches(far: &mut Far, addr: FarAddr, head: Head, needle: Source) -> Outcome<bool> {
-    if head.len != needle.len() {
-        return Ok(false);
-    }
+/// Whether `len` bytes from `from` on of the data at `addr` are the needle's. Bounds: `from` is whole pages.
+pub fn part_equals(far: &mut Far, addr: FarAddr, needle: Source, from: usize, len: usize) -> Outcome<bool> {
     match needle {
-        Source::Near(data) => Ok(far.equals(addr.plus(head.size), data)?),
-        Source::Spooled(spooled) => far_equals(far, addr.plus(head.size), spooled.addr, head.len),
+        Source::Near(data) => Ok(far.equals(addr.plus(from), &data[from..from + len])?),
+        Source::Spooled(spooled) => far_equals(far, addr.plus(from), spooled.addr.plus(from), len),
     }
 }
 
@@ -180,7 +183,7 @@ mod tests {
             push(&mut out, &alloc::vec![b'x'; len]);
             assert_eq!(out.len(), wire_len(len));
             let head = Head::parse(&out).expect("the whole element is there");
-            assert_eq!((head.len, head.wire_len()), (len, out.len()));
+            assert_eq!((head.size, head.len, head.wire_len()), (head_len(len), len, out.len()));
         }
     }
 

@@ -78,15 +78,16 @@ impl KeySpace {
                 return 0;
             }
         };
-        let len_max = extent.count as usize * PAGE_SIZE;
         // Without the length, the last page may or may not have old bytes that stay: it waits for it.
-        let sure_len = old_len.unwrap_or(len_max - PAGE_SIZE);
+        let sure_len = old_len.unwrap_or((extent.count as usize - 1) * PAGE_SIZE);
         let new_len = old_len.unwrap_or(0).max(offset + len);
-        if new_len > len_max && !self.may_grow(extent, new_len) || self.far.is_borrowed(entry.addr()) {
-            if extent.count <= self.far.hold_pages_max() {
-                plan.push(extent);
+        if self.has_to_move(entry, new_len) {
+            // A longer one is moved step by step before it is written to.
+            if extent.count > self.far.hold_pages_max() {
+                return 0;
             }
-            return extent.count.min(self.far.hold_pages_max());
+            plan.push(extent);
+            return extent.count;
         }
         for page in pages_read(sure_len, offset, len).into_iter().flatten() {
             plan.push_page(PageNo(extent.first.0 + page as u32));
@@ -94,8 +95,13 @@ impl KeySpace {
         0
     }
 
-    fn may_grow(&self, extent: PageRange, len: usize) -> bool {
-        self.far.heap.can_grow_extent(extent.first, len.div_ceil(PAGE_SIZE) as u32)
+    /// Whether a large string that becomes `len` bytes long is copied: somebody reads it, or there is no room where it
+    /// lies.
+    pub(super) fn has_to_move(&self, entry: Entry, len: usize) -> bool {
+        let extent = self.far.pages_of(entry.addr());
+        let pages = len.div_ceil(PAGE_SIZE) as u32;
+        pages > extent.count && !self.far.heap.can_grow_extent(extent.first, pages)
+            || self.far.is_borrowed(entry.addr())
     }
 
     /// The last page of an extent that was ever written to, if there are not many spare ones behind it.
@@ -264,7 +270,7 @@ impl KeySpace {
 }
 
 /// Pages for a string of `len` bytes that will grow further, or at least for that.
-fn allocate_roomy(far: &mut Far, owner: FarAddr, len: usize) -> Result<FarAddr, HeapError> {
+pub(super) fn allocate_roomy(far: &mut Far, owner: FarAddr, len: usize) -> Result<FarAddr, HeapError> {
     let extent = match far.allocate_extent(roomy_pages(len) * PAGE_SIZE, owner) {
         Ok(extent) => extent,
         Err(_) => far.allocate_extent(len, owner)?,
