@@ -138,7 +138,7 @@ figure2: setup ## The poster's figure: requests a second over the local share, e
 	$(bench) report $(RESULTS)/figure2
 
 .PHONY: kept
-kept: setup ## What an eighth of the memory keeps, every system side by side (about 20 minutes, 16 GB; goes on where it stopped)
+kept: setup ## The same side by side, all servers up at once: what each keeps of its own rate (about 25 minutes, 20 GB; goes on where it stopped)
 	cargo build --release -p server -p redis-bench
 	$(bench) sweep redis-bench/sweeps/kept.toml --dir $(RESULTS)/kept
 	$(bench) report $(RESULTS)/kept

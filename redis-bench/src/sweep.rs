@@ -92,7 +92,8 @@ fn now() -> String {
 }
 
 fn guess(config: &Config) -> Duration {
-    config.duration + config.warmup + FILL_GUESS
+    let fills = if config.side_by_side { FILL_GUESS / config.repetitions } else { FILL_GUESS };
+    config.duration + config.warmup + fills
 }
 
 struct Sweep<'a> {
