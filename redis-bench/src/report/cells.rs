@@ -18,6 +18,8 @@ pub struct Cell {
     pub load: Option<f64>,
     /// What was measured, a repetition each.
     pub measured: Vec<Measurement>,
+    /// The numbers of those repetitions.
+    repetitions: Vec<u32>,
 }
 
 /// A median and how far the repetitions lie apart.
@@ -77,13 +79,17 @@ impl Cells {
                     && c.load == point.load
             };
             match cells.iter_mut().find(same) {
-                Some(cell) => cell.measured.push(measured),
+                Some(cell) => {
+                    cell.measured.push(measured);
+                    cell.repetitions.push(point.repetition);
+                }
                 None => cells.push(Cell {
                     workload: point.workload.clone(),
                     system: point.system.clone(),
                     fraction: point.fraction,
                     load: point.load,
                     measured: vec![measured],
+                    repetitions: vec![point.repetition],
                 }),
             }
         }
@@ -129,11 +135,16 @@ impl Cells {
         fractions
     }
 
-    /// Rate at `fraction` as a share of the same system's all-local median.
+    /// The rate as a share of the same system's all-local rate in the same repetition: those were measured close to each
+    /// other, where the machine may have changed between repetitions.
     pub fn kept(&self, cell: &Cell) -> Option<Spread> {
-        let all = self.get(&cell.workload, &cell.system, 1.0)?.rate().median;
-        let rate = cell.rate();
-        Some(Spread { median: rate.median / all, low: rate.low / all, high: rate.high / all })
+        let all = self.get(&cell.workload, &cell.system, 1.0)?;
+        let rates = |cell: &Cell| -> BTreeMap<u32, f64> {
+            let rates = cell.measured.iter().map(|m| m.requests_per_s);
+            cell.repetitions.iter().copied().zip(rates).collect()
+        };
+        let all = rates(all);
+        Spread::of(rates(cell).iter().filter_map(|(repetition, rate)| Some(rate / all.get(repetition)?)))
     }
 }
 

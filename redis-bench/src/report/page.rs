@@ -10,8 +10,9 @@ h1{font-size:1.7em}h2{font-size:1.2em;margin-top:2em}svg{max-width:100%;height:a
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:right}\
 th:first-child,td:first-child{text-align:left}th{background:#f4f4f4}.wide{overflow-x:auto}.no{font-weight:bold;color:#b00}pre{background:#f4f4f4;padding:1em;overflow-x:auto}";
 
-const METHOD: &str = "Each point is a fresh server that was started, filled, measured and stopped; systems take turns within a repetition. \
-A figure is the median of the repetitions; bars and brackets give the lowest and the highest. The local share is of the working set as measured on \
+const METHOD: &str = "Each point is a fresh server that was started, filled, measured and stopped, or, side by side, one of several that stay up; \
+systems take turns within a repetition. A figure is the median of the repetitions; bars and brackets give the lowest and the highest. What is kept is \
+the median of the ratios within each repetition. The local share is of the working set as measured on \
 the system itself with everything local; 100 % has room to spare. Pages of redis-swap are the machine's swap counters, pages of Remora its own. \
 The fixed-reply server does nothing but send as many bytes: no store is faster under this client on this machine. \
 Far memory that is modelled (latency and bandwidth in its URI) is copied by the server's own core, where a NIC would use DMA. \
