@@ -488,6 +488,24 @@ fn two_who_write_to_a_long_value_that_has_to_move_both_do() {
     assert_eq!(store.farmem(first, "far_used_bytes"), 0);
 }
 
+/// It was appended twice, and answered twice: the move went on after the command had made a new value.
+#[test]
+fn what_is_appended_to_a_value_that_is_deleted_while_it_moves_is_appended_once() {
+    let mut store = Store::new(2 << 20, Prefetch::Ahead);
+    let (writer, other, reader) = (store.connect(), store.connect(), store.connect());
+    assert_eq!(store.command(writer, &[b"SET", b"k", &pattern(7, 3 << 20)]), b"+OK\r\n");
+    store.evict_all(other);
+    store.engine.handle_input(reader, &request(&[b"GET", b"k"]), store.now);
+    meanwhile(&mut store, other, "", 2);
+    store.engine.handle_input(writer, &request(&[b"APPEND", b"k", b"end"]), store.now);
+    assert_eq!(meanwhile(&mut store, other, "DEL k\r\n", 4), ":1\r\n");
+    assert_eq!(store.raw(writer, b""), b":3\r\n");
+    assert_eq!(store.ask(other, "GET k"), "$3\r\nend\r\n");
+    store.engine.handle_disconnected(reader);
+    assert_eq!(store.ask(other, "DEL k"), ":1\r\n");
+    assert_eq!(store.farmem(other, "far_used_bytes"), 0);
+}
+
 #[test]
 fn a_long_value_is_compared_in_steps_as_it_stood() {
     let mut store = Store::new(2 << 20, Prefetch::Ahead);

@@ -55,14 +55,17 @@ pub fn append(context: &mut Context, args: &Args) -> Outcome {
     let key = args.get(1);
     let db = context.client.db;
     let source = Source::argument(args, 2);
-    let len = match find_string(context, key)? {
-        Some((found, value)) => {
-            check_len(context, value.len, source.len())?;
-            if !make_room(context, Some((found, value)), value.len, source.len())? {
-                return Ok(());
-            }
-            context.keys.splice_string(db, key, Some(found), value.len, source)?
-        }
+    let old = find_string(context, key)?;
+    let end = old.map_or(0, |(_, value)| value.len);
+    if old.is_some() {
+        check_len(context, end, source.len())?;
+    }
+    // Of a key that is gone too: it may have gone while its string was being moved.
+    if !make_room(context, old, end, source.len())? {
+        return Ok(());
+    }
+    let len = match old {
+        Some((found, _)) => context.keys.splice_string(db, key, Some(found), end, source)?,
         None => {
             context.keys.set_string(db, key, None, source)?;
             source.len()
