@@ -181,7 +181,7 @@ guests: setup unikernel ## The unikernel beside Linux with Redis that swaps, bot
 	$(bench) report $(RESULTS)/guests
 
 .PHONY: sweep
-sweep: setup ## Every workload, system and share (hours; goes on where it stopped)
+sweep: setup ## Every workload, system and share (two hours, 16 GB; goes on where it stopped)
 	cargo build --release -p server -p redis-bench
 	$(bench) sweep redis-bench/sweeps/all.toml --dir $(RESULTS)/all
 	$(bench) report $(RESULTS)/all

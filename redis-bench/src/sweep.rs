@@ -112,6 +112,7 @@ struct Ready {
     /// Workload, system and local share.
     of: (String, String, f64),
     server: Server,
+    data: Dataset,
     working_set_bytes: Option<u64>,
     local_bytes: Option<u64>,
     loaded: Option<Loaded>,
@@ -244,9 +245,10 @@ impl Sweep<'_> {
     fn start(&mut self, point: &Point<'_>) -> Result<Ready> {
         let Point { traffic, system, fraction, .. } = *point;
         let data_bytes = traffic.data.unwrap_or(self.config.data);
-        let data = self.data(traffic)?;
+        let (workload, _) = traffic.workload()?;
+        let data = Dataset::new(&workload, data_bytes, self.config.seed).map_err(|error| anyhow!(error))?;
         let mut room = self.room(traffic, data_bytes);
-        let mut ready_bytes = None;
+        let mut working_set_bytes = None;
         if system.cap != Cap::None {
             let bytes = self.working_set(traffic, system, &data, data_bytes)?;
             let local = if fraction < 1.0 {
@@ -256,29 +258,24 @@ impl Sweep<'_> {
             };
             room.local_bytes = (local as u64).next_multiple_of(PAGE_BYTES);
             room.capped = true;
-            ready_bytes = Some((bytes, room.local_bytes));
+            working_set_bytes = Some(bytes);
         }
         let mut ready = Ready {
             of: servers_of(point),
             server: Server::start(system, &room, self.watch)?,
-            working_set_bytes: ready_bytes.map(|(bytes, _)| bytes),
-            local_bytes: ready_bytes.map(|(_, bytes)| bytes),
+            working_set_bytes,
+            local_bytes: room.capped.then_some(room.local_bytes),
             loaded: None,
+            data,
         };
         if !system.fixed_reply {
             let (target, pid) = (&ready.server.target, Some(ready.server.pid()));
-            match load(target, &data, Extent::Whole, pid, self.watch) {
+            match load(target, &ready.data, Extent::Whole, pid, self.watch) {
                 Ok(loaded) => ready.loaded = Some(loaded),
                 Err(error) => return Err(told(error, &mut ready.server)),
             }
         }
         Ok(ready)
-    }
-
-    fn data(&self, traffic: &Traffic) -> Result<Dataset> {
-        let (workload, _) = traffic.workload()?;
-        Dataset::new(&workload, traffic.data.unwrap_or(self.config.data), self.config.seed)
-            .map_err(|error| anyhow!(error))
     }
 
     fn try_point(&mut self, point: &Point<'_>, result: &mut PointResult) -> Result<()> {
@@ -309,7 +306,7 @@ impl Sweep<'_> {
             pid,
             judge: !system.fixed_reply,
         };
-        let done = run(&ready.server.target, &plan, &self.data(traffic)?, self.watch);
+        let done = run(&ready.server.target, &plan, &ready.data, self.watch);
         result.cgroup_bytes = ready.server.cgroup_bytes();
         let measured = done.map_err(|error| told(error, &mut ready.server))?;
         if measured.wrong > 0 {

@@ -110,22 +110,18 @@ impl Discarder {
         if is_registered(start.addr(), count * PAGE_SIZE) {
             return;
         }
-        let end = start.addr() + count * PAGE_SIZE;
-        let first_huge = (start.addr() / HUGE_PAGE_SIZE * HUGE_PAGE_SIZE).max(self.base.addr().get());
-        let huge_end = end.next_multiple_of(HUGE_PAGE_SIZE).min(self.end());
-        let huge_start = start.wrapping_byte_sub(start.addr() - first_huge);
-        // SAFETY: the range is clamped to the arena; the advice changes no content. A refusal changes nothing.
-        let _ = unsafe { madvise(huge_start, huge_end - first_huge, Advice::LinuxNoHugepage) };
+        let per_huge = HUGE_PAGE_SIZE / PAGE_SIZE;
+        let (huge_first, huge_end) =
+            (first / per_huge * per_huge, (first + count).next_multiple_of(per_huge));
+        let huge_count = huge_end.min(self.frames) - huge_first;
+        let huge = self.base.as_ptr().wrapping_add(huge_first).cast();
+        // SAFETY: the range lies in the arena; the advice changes no content. A refusal changes nothing.
+        let _ = unsafe { madvise(huge, huge_count * PAGE_SIZE, Advice::LinuxNoHugepage) };
         // SAFETY: the range lies in the arena, whose mapping is private and anonymous: the frames turn to
         // zeros, which are valid. The owner of the frames, who alone is told to call this, reads none now.
         if let Err(error) = unsafe { madvise(start, count * PAGE_SIZE, Advice::LinuxDontNeed) } {
             log::warn!("cannot give {count} frames back to the system: {error}");
         }
-    }
-
-    /// The address behind the last frame.
-    fn end(&self) -> usize {
-        self.base.addr().get() + self.frames * PAGE_SIZE
     }
 }
 

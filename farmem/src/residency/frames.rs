@@ -176,15 +176,34 @@ impl FrameTable {
         result
     }
 
-    /// Pins a resident page's frame. Returns whether this was the first touch of a guess.
+    /// Keeps the gauges true for a pin or a hold that is about to be added.
     #[inline]
-    pub(super) fn pin(&mut self, frame: FrameNo) -> bool {
+    fn begin_use(&mut self, frame: FrameNo) -> &mut FrameMeta {
         let meta = &mut self.metas[frame.0 as usize];
         if !meta.is_busy() {
             self.busy += 1;
             self.awaited -= u32::from(meta.is_awaited());
-            self.evictable -= u32::from(meta.state == FrameState::Clean);
+            self.evictable -= u32::from(meta.is_evictable());
         }
+        meta
+    }
+
+    /// Keeps the gauges true for a pin or a hold that was taken back.
+    #[inline]
+    fn end_use(&mut self, frame: FrameNo) -> &FrameMeta {
+        let meta = &self.metas[frame.0 as usize];
+        if !meta.is_busy() {
+            self.busy -= 1;
+            self.evictable += u32::from(meta.is_evictable());
+            self.awaited += u32::from(meta.is_awaited());
+        }
+        meta
+    }
+
+    /// Pins a resident page's frame. Returns whether this was the first touch of a guess.
+    #[inline]
+    pub(super) fn pin(&mut self, frame: FrameNo) -> bool {
+        let meta = self.begin_use(frame);
         assert!(meta.pins != u16::MAX, "pins of {:?} were never released", meta.page);
         meta.pins += 1;
         if meta.flags & (AWAITED | GUESSED) == 0 {
@@ -204,11 +223,7 @@ impl FrameTable {
             return;
         }
         meta.pins -= 1;
-        if !meta.is_busy() {
-            self.busy -= 1;
-            self.evictable += u32::from(meta.is_evictable());
-            self.awaited += u32::from(meta.is_awaited());
-        }
+        self.end_use(frame);
     }
 
     /// Notes that an admitted wait counts on the frame of a resident page: others go first.
@@ -227,14 +242,10 @@ impl FrameTable {
     /// Adds a hold.
     #[inline]
     pub(super) fn hold(&mut self, frame: FrameNo) {
-        let meta = &mut self.metas[frame.0 as usize];
-        if !meta.is_busy() {
-            self.busy += 1;
-            self.awaited -= u32::from(meta.is_awaited());
-            self.evictable -= u32::from(meta.is_evictable());
-        }
+        let meta = self.begin_use(frame);
         meta.holds = meta.holds.checked_add(1).expect("2^32 replies fit no memory");
-        self.held += u32::from(meta.holds == 1);
+        let is_first = meta.holds == 1;
+        self.held += u32::from(is_first);
     }
 
     /// Takes back a hold. Returns whether the frame is an orphan that nobody uses any more.
@@ -246,11 +257,7 @@ impl FrameTable {
             return false;
         }
         self.held -= 1;
-        if !meta.is_busy() {
-            self.busy -= 1;
-            self.evictable += u32::from(meta.is_evictable());
-            self.awaited += u32::from(meta.is_awaited());
-        }
+        let meta = self.end_use(frame);
         meta.has(ORPHAN) && meta.state == FrameState::Clean
     }
 

@@ -54,6 +54,17 @@ impl Cell {
     pub fn rate(&self) -> Spread {
         self.spread(|m| Some(m.requests_per_s)).expect("a cell has a repetition")
     }
+
+    /// A figure by that of `other` in the same repetition: those two were measured close to each other, where the machine
+    /// may have changed between repetitions.
+    pub fn against(&self, other: &Cell, figure: impl Fn(&Measurement) -> Option<f64>) -> Option<Spread> {
+        let of = |cell: &Cell| -> BTreeMap<u32, f64> {
+            let figures = cell.repetitions.iter().copied().zip(cell.measured.iter().map(&figure));
+            figures.filter_map(|(repetition, figure)| Some((repetition, figure?))).collect()
+        };
+        let others = of(other);
+        Spread::of(of(self).iter().filter_map(|(repetition, own)| Some(own / others.get(repetition)?)))
+    }
 }
 
 /// All cells, in the order in which they were first measured.
@@ -135,16 +146,9 @@ impl Cells {
         fractions
     }
 
-    /// The rate as a share of the same system's all-local rate in the same repetition: those were measured close to each
-    /// other, where the machine may have changed between repetitions.
+    /// The rate as a share of the same system's all-local rate.
     pub fn kept(&self, cell: &Cell) -> Option<Spread> {
-        let all = self.get(&cell.workload, &cell.system, 1.0)?;
-        let rates = |cell: &Cell| -> BTreeMap<u32, f64> {
-            let rates = cell.measured.iter().map(|m| m.requests_per_s);
-            cell.repetitions.iter().copied().zip(rates).collect()
-        };
-        let all = rates(all);
-        Spread::of(rates(cell).iter().filter_map(|(repetition, rate)| Some(rate / all.get(repetition)?)))
+        cell.against(self.get(&cell.workload, &cell.system, 1.0)?, |m| Some(m.requests_per_s))
     }
 }
 

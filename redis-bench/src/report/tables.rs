@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use super::Results;
-use super::cells::{Cell, Cells, Spread};
+use super::cells::{Cells, Spread};
 use super::{printed, targets};
+use crate::measure::Measurement;
 use crate::sweep::journal::{FioResult, Record, points};
 use crate::units::{ByteSize, grouped, latency};
 
@@ -140,20 +141,15 @@ fn cpu_table(cells: &Cells) -> Table {
     for workload in cells.workloads() {
         let redis = cells.get(workload, "redis", 1.0);
         for cell in cells.systems().iter().filter_map(|system| cells.get(workload, system, 1.0)) {
-            let cpu = |cell: &Cell| cell.spread(|m| m.server_cpu_us_per_request());
-            let ratio = |figure: &dyn Fn(&Cell) -> Option<Spread>| {
-                let of = |cell| Some(figure(cell)?.median);
-                redis
-                    .and_then(|redis| Some(format!("{:.2}", of(cell)? / of(redis)?)))
-                    .unwrap_or("-".to_owned())
-            };
+            let cpu = Measurement::server_cpu_us_per_request;
+            let rate = |m: &Measurement| Some(m.requests_per_s);
             table.rows.push(vec![
                 workload.to_owned(),
                 cell.system.clone(),
-                number(cpu(cell), 2),
-                ratio(&cpu),
+                number(cell.spread(cpu), 2),
+                number(redis.and_then(|redis| cell.against(redis, cpu)), 2),
                 grouped(cell.rate().median),
-                ratio(&|cell| Some(cell.rate())),
+                number(redis.and_then(|redis| cell.against(redis, rate)), 2),
             ]);
         }
     }
@@ -196,14 +192,10 @@ fn twin_table(cells: &Cells) -> Table {
         else {
             continue;
         };
-        let cpu = |cell: &Cell| {
-            cell.spread(|m| m.server_cpu_us_per_request()).map_or(f64::NAN, |spread| spread.median)
-        };
-        let ratio = |a: f64, b: f64| format!("{:.3}", a / b);
         table.rows.push(vec![
             workload.to_owned(),
-            ratio(twin.rate().median, redis.rate().median),
-            ratio(cpu(twin), cpu(redis)),
+            number(twin.against(redis, |m| Some(m.requests_per_s)), 3),
+            number(twin.against(redis, Measurement::server_cpu_us_per_request), 3),
         ]);
     }
     table

@@ -1,9 +1,10 @@
 //! What the figures must show, and whether they do.
 //!
-//! A target is judged on medians; one whose systems were not measured is not listed. Refuses to round in
+//! A target is judged on the median of the ratios within each repetition; one whose systems were not measured is not listed. Refuses to round in
 //! its own favour.
 
-use super::cells::Cells;
+use super::cells::{Cell, Cells};
+use crate::measure::Measurement;
 use crate::sweep::journal::FioResult;
 
 /// The system that is ours.
@@ -40,9 +41,7 @@ pub fn all(cells: &Cells, fio: Option<&FioResult>) -> Vec<Target> {
     let mut add = |says: String, at_least: bool, bound: f64, got: Option<f64>| {
         targets.extend(got.map(|got| Target { says, bound, at_least, got }));
     };
-    let rate =
-        |workload: &str, system: &str, fraction| Some(cells.get(workload, system, fraction)?.rate().median);
-    let share = |a: Option<f64>, b: Option<f64>| Some(a? / b?);
+    let rate = |m: &Measurement| Some(m.requests_per_s);
     for (workload, bound) in [
         ("get_4k", 0.95),
         ("get_64k", 0.95),
@@ -53,28 +52,31 @@ pub fn all(cells: &Cells, fio: Option<&FioResult>) -> Vec<Target> {
         ("lrange_100 -P 16", 0.85),
         ("zipf_small", 0.85),
     ] {
-        let eighth = rate(workload, OURS, EIGHTH);
+        let eighth = cells.get(workload, OURS, EIGHTH);
         add(
             format!("{workload}: {OURS} at 12.5 % keeps of its all-local rate"),
             true,
             bound,
-            share(eighth, rate(workload, OURS, 1.0)),
+            ratio(eighth, cells.get(workload, OURS, 1.0), rate),
         );
         if workload != "zipf_small" {
             add(
                 format!("{workload}: {OURS} at 12.5 % against Redis all local"),
                 true,
                 1.0,
-                share(eighth, rate(workload, "redis", 1.0)),
+                ratio(eighth, cells.get(workload, "redis", 1.0), rate),
             );
         }
     }
     for (workload, bound) in [("get_mixed", 8.0), ("lrange_100", 5.0)] {
-        let got = share(rate(workload, OURS, EIGHTH), rate(workload, "redis-swap", EIGHTH));
+        let swapping = cells.get(workload, "redis-swap", EIGHTH);
+        let got = ratio(cells.get(workload, OURS, EIGHTH), swapping, rate);
         add(format!("{workload}: {OURS} against redis-swap, both at 12.5 %"), true, bound, got);
     }
     for workload in ["get_mixed", "lrange_100"] {
-        let against = |fraction| share(rate(workload, UNIKERNEL, fraction), rate(workload, GUEST, fraction));
+        let against = |fraction| {
+            ratio(cells.get(workload, UNIKERNEL, fraction), cells.get(workload, GUEST, fraction), rate)
+        };
         add(
             format!("{workload}: {UNIKERNEL} against {GUEST} that swaps, both at 12.5 %"),
             true,
@@ -83,32 +85,31 @@ pub fn all(cells: &Cells, fio: Option<&FioResult>) -> Vec<Target> {
         );
         add(format!("{workload}: {UNIKERNEL} against {GUEST}, both all local"), true, 1.2, against(1.0));
     }
-    let disk_bar = fio.and_then(|fio| Some((0.7 * fio.reads_per_s).min(rate("get_4k", "remora file", 1.0)?)));
+    let file = |fraction| Some(cells.get("get_4k", "remora file", fraction)?.rate().median);
+    let disk_bar = fio.and_then(|fio| Some((0.7 * fio.reads_per_s).min(file(1.0)?)));
     add(
         "get_4k: remora file at 12.5 % against 0.7 of fio's reads, or its all-local rate if lower".into(),
         true,
         1.0,
-        share(rate("get_4k", "remora file", EIGHTH), disk_bar),
+        file(EIGHTH).and_then(|got| Some(got / disk_bar?)),
     );
     for workload in cells.workloads() {
-        let p99 = |fraction: f64| {
-            let cell = cells.open().find(|c| {
+        let loaded = |fraction: f64| {
+            cells.open().find(|c| {
                 c.workload == workload && c.system == OURS && c.fraction == fraction && c.load == Some(0.7)
-            })?;
-            Some(cell.spread(|m| Some(m.latency.p99_us))?.median)
+            })
         };
         add(
             format!("{workload}: P99 of {OURS} at 70 % load, 12.5 % local against all local"),
             false,
             2.0,
-            share(p99(EIGHTH), p99(1.0)),
+            ratio(loaded(EIGHTH), loaded(1.0), |m| Some(m.latency.p99_us)),
         );
     }
     // The same store, which leaves the objects of sparse pages where they are.
-    let moved = |system: &str, fraction| {
-        Some(cells.get("sg", system, fraction)?.spread(|m| m.moved_per_useful_byte())?.median)
-    };
     for fraction in cells.fractions("sg").into_iter().filter(|&fraction| fraction < 1.0) {
+        let (gathered, scattered) =
+            (cells.get("sg", OURS, fraction), cells.get("sg", "remora scattered", fraction));
         add(
             format!(
                 "sg: bytes moved a useful byte at {} % local, {OURS} against remora scattered",
@@ -116,7 +117,7 @@ pub fn all(cells: &Cells, fio: Option<&FioResult>) -> Vec<Target> {
             ),
             false,
             0.71,
-            share(moved(OURS, fraction), moved("remora scattered", fraction)),
+            ratio(gathered, scattered, Measurement::moved_per_useful_byte),
         );
     }
     for (workload, bound) in [
@@ -128,15 +129,18 @@ pub fn all(cells: &Cells, fio: Option<&FioResult>) -> Vec<Target> {
         ("get_64k", 0.9),
         ("lrange_100", 0.6),
     ] {
-        let cpu = |system: &str| {
-            Some(cells.get(workload, system, 1.0)?.spread(|m| m.server_cpu_us_per_request())?.median)
-        };
+        let (ours, theirs) = (cells.get(workload, OURS, 1.0), cells.get(workload, "redis", 1.0));
         add(
             format!("{workload}: CPU a request all local, {OURS} against Redis"),
             false,
             bound,
-            share(cpu(OURS), cpu("redis")),
+            ratio(ours, theirs, Measurement::server_cpu_us_per_request),
         );
     }
     targets
+}
+
+/// The median of a figure of `of` by that of `by`; None if either was not measured.
+fn ratio(of: Option<&Cell>, by: Option<&Cell>, figure: impl Fn(&Measurement) -> Option<f64>) -> Option<f64> {
+    Some(of?.against(by?, figure)?.median)
 }

@@ -145,6 +145,8 @@ pub struct System {
     pub working_set: Vec<String>,
     /// Instead of the sweep's.
     pub fractions: Option<Vec<f64>>,
+    /// Only in these workloads, by their names.
+    pub workloads: Option<Vec<String>>,
     /// True for a fixed-reply server: it holds no data, and its replies are not judged.
     #[serde(default)]
     pub fixed_reply: bool,
@@ -271,7 +273,7 @@ pub fn parse(text: &str) -> Result<Config> {
         check_traffic(&config, traffic).with_context(|| format!("workload `{}`", traffic.name))?;
     }
     for (at, system) in config.systems.iter().enumerate() {
-        check_system(system).with_context(|| format!("system `{}`", system.name))?;
+        check_system(&config, system).with_context(|| format!("system `{}`", system.name))?;
         if config.systems[..at].iter().any(|other| other.name == system.name) {
             bail!("two systems are called `{}`", system.name);
         }
@@ -293,9 +295,6 @@ fn check_traffic(config: &Config, traffic: &Traffic) -> Result<()> {
     check_fractions(traffic.fractions.as_deref().unwrap_or_default())?;
     let load = traffic.load.as_ref();
     let shares = load.map_or(&[][..], |load| &load.shares[..]);
-    if load.is_some() && config.side_by_side {
-        bail!("side_by_side measures closed loops alone");
-    }
     if traffic.pipeline == 0 || shares.iter().any(|share| !(share.is_finite() && *share > 0.0)) {
         bail!("pipeline and every share of load must be above zero");
     }
@@ -307,8 +306,12 @@ fn check_traffic(config: &Config, traffic: &Traffic) -> Result<()> {
     }
 }
 
-fn check_system(system: &System) -> Result<()> {
+fn check_system(config: &Config, system: &System) -> Result<()> {
     check_fractions(system.fractions.as_deref().unwrap_or_default())?;
+    let is_measured = |name: &&String| config.workloads.iter().any(|traffic| traffic.name == **name);
+    if let Some(unknown) = system.workloads.iter().flatten().find(|name| !is_measured(name)) {
+        bail!("there is no workload `{unknown}`");
+    }
     let says = |part: &str| system.command.iter().any(|argument| argument.contains(part));
     match &system.url {
         Some(url) => drop(url.parse::<Target>().map_err(|error| anyhow::anyhow!(error))?),
@@ -375,11 +378,7 @@ fractions = [1.0]
             ("title = \"t\"", "", "missing field `title`"),
             ("cap = \"none\"", "url = \"http://there\"\ncap = \"none\"", "`http://there` is no address"),
             ("[[system]]", "[[system", "line 8"),
-            (
-                "[[workload]]\nname = \"get_4k\"",
-                "side_by_side = true\n[[workload]]\nname = \"get_4k\"\nload = { shares = [0.5], fractions = [1.0], systems = [\"redis\"] }",
-                "closed loops alone",
-            ),
+            ("cap = \"none\"", "workloads = [\"get_64k\"]\ncap = \"none\"", "is no workload `get_64k`"),
         ] {
             let error = format!("{:#}", parse(&GOOD.replace(good, bad)).expect_err(bad));
             assert!(error.contains(says), "{bad}: {error}");

@@ -7,7 +7,8 @@
 //!         for each system          A B C  C B A  B C A: a drift of the machine meets all alike
 //! ```
 //!
-//! With `side_by_side` each workload has all its repetitions before the next one begins, because all its servers are up.
+//! With `side_by_side` each workload has all its repetitions, closed and open loop, before the next one begins, because all
+//! its servers are up.
 //! Every other repetition goes backwards, and each pair of them begins one place later: who always came behind the
 //! same neighbour would be measured on the memory that this one leaves behind. Two equal Redis, one behind Remora and
 //! one behind the other, differed by a third that way.
@@ -41,14 +42,18 @@ impl Point<'_> {
 pub fn points(config: &Config) -> Vec<Point<'_>> {
     let repetitions = 1..=config.repetitions;
     if config.side_by_side {
-        let of =
-            |traffic| repetitions.clone().flat_map(move |repetition| closed(config, traffic, repetition));
+        let of = |traffic| {
+            let one = move |repetition| {
+                closed(config, traffic, repetition).chain(open(config, traffic, repetition))
+            };
+            repetitions.clone().flat_map(one)
+        };
         return config.workloads.iter().flat_map(of).collect();
     }
     repetitions
         .flat_map(|repetition| {
             let all = config.workloads.iter().flat_map(move |traffic| closed(config, traffic, repetition));
-            all.chain(open(config, repetition))
+            all.chain(config.workloads.iter().flat_map(move |traffic| open(config, traffic, repetition)))
         })
         .collect()
 }
@@ -84,9 +89,12 @@ fn turned<T>(items: impl Iterator<Item = T>, repetition: u32) -> impl Iterator<I
     items.into_iter()
 }
 
-fn open(config: &Config, repetition: u32) -> impl Iterator<Item = Point<'_>> {
-    let loads = config.workloads.iter().filter_map(|traffic| Some((traffic, traffic.load.as_ref()?)));
-    loads.flat_map(move |(traffic, load)| {
+fn open<'a>(
+    config: &'a Config,
+    traffic: &'a Traffic,
+    repetition: u32,
+) -> impl Iterator<Item = Point<'a>> + use<'a> {
+    traffic.load.iter().flat_map(move |load| {
         let grid = load
             .fractions
             .iter()
@@ -107,6 +115,7 @@ fn open(config: &Config, repetition: u32) -> impl Iterator<Item = Point<'_>> {
 
 fn takes_part(system: &System, traffic: &Traffic, fraction: f64) -> bool {
     traffic.systems.as_ref().is_none_or(|names| names.contains(&system.name))
+        && system.workloads.as_ref().is_none_or(|names| names.contains(&traffic.name))
         && system.fractions.as_ref().is_none_or(|own| own.contains(&fraction))
 }
 
@@ -174,6 +183,10 @@ side_by_side = true
 name = "get_4k"
 [[workload]]
 name = "get_64k"
+[workload.load]
+shares = [0.5]
+fractions = [1.0]
+systems = ["B"]
 [[system]]
 name = "A"
 command = ["a", "{port}", "{local}"]
@@ -182,11 +195,20 @@ cap = "argument"
 name = "B"
 command = ["b", "{port}", "{local}"]
 cap = "argument"
+[[system]]
+name = "C"
+command = ["c", "{port}", "{local}"]
+cap = "argument"
+workloads = ["get_4k"]
 "#,
         )
         .expect("good");
         let ids: Vec<String> = points(&config).iter().map(Point::id).collect();
-        let of = |name: &str| ["A/1/1", "B/1/1", "B/1/2", "A/1/2"].map(|rest| format!("{name}/{rest}"));
-        assert_eq!(ids, [of("get_4k"), of("get_64k")].concat());
+        let first =
+            ["A/1/1", "B/1/1", "C/1/1", "C/1/2", "B/1/2", "A/1/2"].map(|rest| format!("get_4k/{rest}"));
+        let loads = ["B/1/load 0.5/1", "B/1/load 0.5/2"];
+        let then =
+            ["A/1/1", "B/1/1", loads[0], "B/1/2", "A/1/2", loads[1]].map(|rest| format!("get_64k/{rest}"));
+        assert_eq!(ids, [first, then].concat());
     }
 }

@@ -189,33 +189,31 @@ fn copy_string_on(context: &mut Context, args: &Args, mut walk: Box<CopyWalk>) -
     let CopyWalk { copy, aux, at_ms } = *walk;
     let len = copy.total();
     let target = copy.finish(&mut context.keys.far);
-    match copied.and_then(|()| name_copy(context, args, target, len)) {
-        Ok(Some((options, there, entry))) => {
-            put_copy(context, &options, there, entry.with_aux(aux), at_ms);
-            Ok(None)
-        }
-        other => {
-            context.keys.far.free(target);
-            other.map(|_| None)
-        }
+    let finished = copied.and_then(|()| finish_copy(context, args, target, len, aux, at_ms));
+    if !matches!(finished, Ok(true)) {
+        context.keys.far.free(target);
     }
+    finished.map(|_| None)
 }
 
-/// Gives a long copy its key, if that is still to be had. Answers that it is not, and `None`, if it is taken.
-fn name_copy(
+/// Puts a long copy in its place, if that is still to be had. Says whether it is used.
+fn finish_copy(
     context: &mut Context,
     args: &Args,
     copy: FarAddr,
     len: usize,
-) -> Outcome<Option<(CopyOptions, Option<Entry>, Entry)>> {
+    aux: u16,
+    at_ms: Option<u64>,
+) -> Outcome<bool> {
     let options = copy_options(args, context.client.db)?;
     let there = context.keys.peek(options.db, args.get(2), context.now.unix_ms)?;
     if there.is_some() && !options.replace {
         context.reply.yes_no(false);
-        return Ok(None);
+        return Ok(false);
     }
-    let entry = context.keys.name_extent(copy, len, args.get(2))?;
-    Ok(Some((options, there.map(|there| there.entry), entry)))
+    let entry = context.keys.name_extent(copy, len, args.get(2))?.with_aux(aux);
+    put_copy(context, &options, there.map(|there| there.entry), entry, at_ms);
+    Ok(true)
 }
 
 fn put_copy(

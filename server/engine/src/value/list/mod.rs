@@ -149,6 +149,14 @@ impl Lists {
             + self.slices.capacity() * size_of::<FarSlice>()
     }
 
+    /// A way through the chunks, away from an end.
+    pub fn cursor(&self, shape: Shape, side: Side) -> Cursor {
+        match shape {
+            Shape::Small(chunk) => Cursor::Small(Some(chunk)),
+            Shape::Large(id) => Cursor::Large(id, side, self.get(id).chunks.first(side)),
+        }
+    }
+
     /// Plans the pages to read for `count` elements from `start`, if they are at most `pages_max`; else
     /// (the reply will be streamed) those pages alone that tell where the range begins and ends.
     pub fn plan_range(&self, id: ListId, start: u64, count: u64, pages_max: u32, pages: &mut PageSet) {
@@ -313,14 +321,6 @@ impl KeySpace {
         }
     }
 
-    /// A way through the chunks, away from an end.
-    pub fn list_cursor(&self, shape: Shape, side: Side) -> Cursor {
-        match shape {
-            Shape::Small(chunk) => Cursor::Small(Some(chunk)),
-            Shape::Large(id) => Cursor::Large(id, side, self.lists.get(id).chunks.first(side)),
-        }
-    }
-
     /// Where `count` elements from `start` lie, a slice a chunk.
     /// # Panics
     /// If the range leaves the list.
@@ -378,7 +378,7 @@ impl KeySpace {
 
     /// Where the last `count` elements lie, the last one first, a slice an element.
     pub fn list_slices_reversed(&mut self, shape: Shape, count: u64, slices: &mut Vec<FarSlice>) -> Outcome {
-        let mut cursor = self.list_cursor(shape, Side::Tail);
+        let mut cursor = self.lists.cursor(shape, Side::Tail);
         let mut left = count;
         while left > 0 {
             let (chunk, _) = cursor.next(&self.lists).expect("the caller has checked the count");

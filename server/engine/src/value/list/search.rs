@@ -11,7 +11,7 @@
 use super::chunk::{CHUNK_BYTES_MAX, Chunk, Side};
 use super::directory::Place;
 use super::wire::{self, Head};
-use super::{Cursor, ListId, Lists, Shape};
+use super::{ListId, Lists, Shape};
 use crate::error::Outcome;
 use crate::far::Far;
 use crate::keyspace::KeySpace;
@@ -63,10 +63,7 @@ pub struct Finding<'a> {
 
 impl Lists {
     fn candidates(&self, shape: Shape, wanted: Wanted) -> impl Iterator<Item = Candidate> + '_ {
-        let mut cursor = match shape {
-            Shape::Small(chunk) => Cursor::Small(Some(chunk)),
-            Shape::Large(id) => Cursor::Large(id, wanted.side, self.get(id).chunks.first(wanted.side)),
-        };
+        let mut cursor = self.cursor(shape, wanted.side);
         let mut before = 0;
         let all = core::iter::from_fn(move || {
             let (chunk, place) = cursor.next(self)?;
