@@ -16,6 +16,7 @@ use crate::command::{self, CommandSpec};
 use crate::commands::{self, Context, Plan};
 use crate::engine::{Engine, Now, OUTPUT_READY_MAX};
 use crate::error::{CommandError, Failure, Outcome};
+use crate::keyspace::warm::WARM_MAX;
 use crate::reply::Reply;
 use crate::resp::decode::{Decoder, Limits, Parsed, Span};
 use crate::resp::encode;
@@ -171,7 +172,11 @@ impl Engine {
         let mut at = 0;
         let mut spans = core::mem::take(&mut self.scratch.spans);
         let limits = self.limits(client);
+        let mut warm_until = 1;
         while at < buffer.len() && self.may_run(client) {
+            if at >= warm_until {
+                warm_until = at + self.warm(client, &buffer[at..], &mut spans, &limits);
+            }
             if let Some(held) = client.held_command.take() {
                 spans.clear();
                 spans.extend_from_slice(&held.spans);
@@ -215,6 +220,27 @@ impl Engine {
         }
         self.scratch.spans = spans;
         at
+    }
+
+    /// Warms the keys of the commands behind the first one of a pipeline. Returns how many bytes those take, at least 1.
+    fn warm(&self, client: &Client, buffer: &[u8], spans: &mut Vec<Span>, limits: &Limits) -> usize {
+        let limits = Limits { spool_min: u64::MAX, ..*limits };
+        let mut decoder = Decoder::default();
+        let mut hashes = [0; WARM_MAX];
+        let (mut count, mut at) = (0, 0);
+        while count < WARM_MAX
+            && let Ok(Parsed::Complete { consumed }) = decoder.parse(&buffer[at..], spans, &limits)
+        {
+            if let Some(key) = spans.get(1) {
+                hashes[count] = self.keys.fingerprint(key.of(&buffer[at..]));
+                count += 1;
+            }
+            at += consumed;
+        }
+        if count > 1 {
+            self.keys.warm(client.db, &hashes[..count]);
+        }
+        at.max(1)
     }
 
     /// A large argument begins: it goes to far pages from here on.

@@ -134,6 +134,56 @@ fn pages_of_commands_behind_a_parked_one_come_in_the_same_batch() {
     assert_eq!(store.farmem(client, "parks_total") - parks, 1, "one wait serves the whole pipeline");
 }
 
+/// The keys of a pipeline are warmed together; that may change no reply, fetch no page and count no hit.
+#[test]
+fn a_pipeline_moves_and_counts_what_its_commands_do_one_by_one() {
+    let lines = |round: u32| -> Vec<String> {
+        let one = |i: u32| match i % 8 {
+            0 => format!("SET small{i} {round}"),
+            1 => format!("GET small{}", i - 1),
+            2 => format!("GET large{}", i % 5),
+            3 => format!("LRANGE list{} 0 40", i % 3),
+            4 => format!("DEL small{}", i - 4),
+            5 => format!("GET small{}", i - 5),
+            6 => "PING".to_owned(),
+            _ => format!("EXISTS no such list{}", i % 3),
+        };
+        (0..100).map(one).collect()
+    };
+    let counted = |together: bool| {
+        let mut store = Store::new(2 << 20, Prefetch::Ahead);
+        let client = store.connect();
+        for i in 0..5 {
+            store.command(client, &[b"SET", format!("large{i}").as_bytes(), &pattern(i, 20_000)]);
+            for element in 0..60 {
+                let list = format!("list{}", i % 3);
+                store.command(client, &[b"RPUSH", list.as_bytes(), &pattern(element, 300)]);
+            }
+        }
+        store.evict_all(client);
+        let mut replies = Vec::new();
+        for round in 0..3 {
+            let requests: Vec<Vec<u8>> = lines(round)
+                .iter()
+                .map(|line| request(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>()))
+                .collect();
+            if together {
+                replies.extend(store.raw(client, &requests.concat()));
+            } else {
+                requests.iter().for_each(|one| replies.extend(store.raw(client, one)));
+            }
+        }
+        let info = store.ask(client, "INFO stats");
+        let hits = info.lines().filter(|line| line.starts_with("keyspace_")).collect::<Vec<_>>().join(" ");
+        let moved = ["pages_fetched", "unplanned_faults"].map(|field| store.farmem(client, field));
+        (replies, hits, moved)
+    };
+    let (together, apart) = (counted(true), counted(false));
+    assert!(together.0 == apart.0, "replies differ");
+    assert_eq!((&together.1, together.2), (&apart.1, apart.2));
+    assert!(together.1.contains("keyspace_hits") && together.2[0] > 0 && together.2[1] == 0, "{together:?}");
+}
+
 /// Sends `input` and nothing more; takes all that comes back until the engine wants the connection closed.
 fn last_words(store: &mut Store, input: &[u8]) -> Vec<u8> {
     let client = store.connect();

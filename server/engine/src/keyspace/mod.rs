@@ -11,6 +11,7 @@ pub mod index;
 pub mod object;
 pub mod rekey;
 pub mod table;
+pub mod warm;
 
 use crate::error::Outcome;
 use crate::far::Far;
