@@ -1,7 +1,7 @@
 //! What the figures must show, and whether they do.
 //!
-//! A target is judged on the median of the ratios within each repetition; one whose systems were not measured is not listed. Refuses to round in
-//! its own favour.
+//! A target is judged on the median of the ratios within each repetition; one whose systems were not measured is
+//! not listed. Refuses to round in its own favour.
 
 use super::cells::{Cell, Cells};
 use crate::measure::Measurement;
