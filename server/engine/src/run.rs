@@ -16,6 +16,7 @@ use crate::command::{self, CommandSpec};
 use crate::commands::{self, Context, Plan};
 use crate::engine::{Engine, Now, OUTPUT_READY_MAX};
 use crate::error::{CommandError, Failure, Outcome};
+use crate::keyspace::KeySpace;
 use crate::keyspace::warm::WARM_MAX;
 use crate::reply::Reply;
 use crate::resp::decode::{Decoder, Limits, Parsed, Span};
@@ -172,6 +173,7 @@ impl Engine {
         let mut at = 0;
         let mut spans = core::mem::take(&mut self.scratch.spans);
         let limits = self.limits(client);
+        // Not before the first command: a client that sends one at a time pays nothing.
         let mut warm_until = 1;
         while at < buffer.len() && self.may_run(client) {
             if at >= warm_until {
@@ -222,25 +224,20 @@ impl Engine {
         at
     }
 
-    /// Warms the keys of the commands behind the first one of a pipeline. Returns how many bytes those take, at least 1.
+    /// Warms the keys of the commands at the front of `buffer`. Returns how many bytes those take.
     fn warm(&self, client: &Client, buffer: &[u8], spans: &mut Vec<Span>, limits: &Limits) -> usize {
-        let limits = Limits { spool_min: u64::MAX, ..*limits };
-        let mut decoder = Decoder::default();
         let mut hashes = [0; WARM_MAX];
-        let (mut count, mut at) = (0, 0);
-        while count < WARM_MAX
-            && let Ok(Parsed::Complete { consumed }) = decoder.parse(&buffer[at..], spans, &limits)
-        {
-            if let Some(key) = spans.get(1) {
-                hashes[count] = self.keys.fingerprint(key.of(&buffer[at..]));
+        let mut count = 0;
+        let taken = peek(buffer, spans, limits, WARM_MAX, |args| {
+            if args.len() > 1 {
+                hashes[count] = self.keys.fingerprint(args.get(1));
                 count += 1;
             }
-            at += consumed;
-        }
+        });
         if count > 1 {
             self.keys.warm(client.db, &hashes[..count]);
         }
-        at.max(1)
+        taken
     }
 
     /// A large argument begins: it goes to far pages from here on.
@@ -568,26 +565,12 @@ impl Engine {
 
     /// Asks for the pages of the commands behind a parked one, in the same batch.
     fn look_ahead(&mut self, client: &mut Client, buffer: &[u8], spans: &mut Vec<Span>, now: Now) {
-        let mut decoder = Decoder::default();
-        let limits = Limits { spool_min: u64::MAX, ..self.limits(client) };
+        let limits = self.limits(client);
         let mut pages = core::mem::take(&mut self.scratch.lookahead);
         pages.clear();
-        let mut at = 0;
-        for _ in 0..LOOKAHEAD_MAX {
-            let Ok(Parsed::Complete { consumed }) = decoder.parse(&buffer[at..], spans, &limits) else {
-                break;
-            };
-            let args = Args::new(&buffer[at..], spans, &[]);
-            if let Some(spec) = command::lookup(args.get(0))
-                && let Ok(spec) = spec.resolve(&args)
-                && spec.check_arity(args.len()).is_ok()
-            {
-                let (db, keys) = (client.db, &mut self.keys);
-                let mut plan = Plan { keys, db, now, pages: &mut pages, fresh: 0, walk: None };
-                (commands::handler(spec.id).plan)(&mut plan, &args);
-            }
-            at += consumed;
-        }
+        peek(buffer, spans, &limits, LOOKAHEAD_MAX, |args| {
+            plan_ahead(&mut self.keys, client.db, args, now, &mut pages);
+        });
         if !pages.is_empty() {
             for &range in self.scratch.plan.ranges() {
                 pages.push(range);
@@ -606,17 +589,8 @@ impl Engine {
         pages.clear();
         let limits = Limits { bulk_len_max: u64::MAX, spool_min: u64::MAX, authenticated: true };
         let mut spans = core::mem::take(&mut self.scratch.spans);
-        if let Ok(Parsed::Complete { .. }) = Decoder::default().parse(input, &mut spans, &limits) {
-            let args = Args::new(input, &spans, &[]);
-            if let Some(spec) = command::lookup(args.get(0))
-                && let Ok(spec) = spec.resolve(&args)
-                && spec.check_arity(args.len()).is_ok()
-            {
-                let mut plan = Plan { keys: &mut self.keys, db, now, pages, fresh: 0, walk: None };
-                (commands::handler(spec.id).plan)(&mut plan, &args);
-                pages.normalise();
-            }
-        }
+        peek(input, &mut spans, &limits, 1, |args| plan_ahead(&mut self.keys, db, args, now, pages));
+        pages.normalise();
         self.scratch.spans = spans;
     }
 
@@ -643,6 +617,37 @@ impl Engine {
             }
             Err(_) => false,
         }
+    }
+}
+
+/// Shows `see` up to `most` whole commands at the front of `buffer`, without running them. Returns how many bytes
+/// they take.
+fn peek(
+    buffer: &[u8],
+    spans: &mut Vec<Span>,
+    limits: &Limits,
+    most: usize,
+    mut see: impl FnMut(&Args),
+) -> usize {
+    let limits = Limits { spool_min: u64::MAX, ..*limits };
+    let mut decoder = Decoder::default();
+    let mut at = 0;
+    for _ in 0..most {
+        let Ok(Parsed::Complete { consumed }) = decoder.parse(&buffer[at..], spans, &limits) else { break };
+        see(&Args::new(&buffer[at..], spans, &[]));
+        at += consumed;
+    }
+    at
+}
+
+/// Adds the pages that a command would touch, if it is one that would run.
+fn plan_ahead(keys: &mut KeySpace, db: usize, args: &Args, now: Now, pages: &mut PageSet) {
+    if let Some(spec) = command::lookup(args.get(0))
+        && let Ok(spec) = spec.resolve(args)
+        && spec.check_arity(args.len()).is_ok()
+    {
+        let mut plan = Plan { keys, db, now, pages, fresh: 0, walk: None };
+        (commands::handler(spec.id).plan)(&mut plan, args);
     }
 }
 
